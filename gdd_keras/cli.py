@@ -1,0 +1,133 @@
+"""What all commands share: flags from config fields, errors, quiet start."""
+
+import argparse
+import os
+import sys
+import typing
+
+from gdd_keras.config import InputError
+from gdd_keras.config import field_parser
+from gdd_keras.config import section_fields
+
+__all__ = ["add_config_flags", "given_settings", "run_command"]
+
+EXIT_BAD_INPUT = 2
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows defaults and keeps the paragraphs of descriptions."""
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault(
+            "formatter_class", argparse.RawDescriptionHelpFormatter
+        )
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(**kwargs)
+
+
+def add_config_flags(parser, sections=None):
+    """Adds one flag per config field, grouped by section.
+
+    A flag that is not given leaves no attribute, so that presets and config
+    files below it stay visible; read the given ones with `given_settings`.
+
+    Args:
+        parser: `argparse.ArgumentParser` to extend.
+        sections: Names of sections to add; `None` adds all.
+    """
+    groups = {}
+    for section, section_class, field, hint in section_fields():
+        if sections is not None and section not in sections:
+            continue
+        if section not in groups:
+            title = section_class.__doc__.splitlines()[0].rstrip(".")
+            groups[section] = parser.add_argument_group(title)
+        flag = "--" + field.name.replace("_", "-")
+        text = field.metadata["help"].replace("%", "%%")
+        shown = field.default
+        if isinstance(shown, tuple):
+            shown = " ".join(map(str, shown))
+        if shown is not None:
+            text += f" Default: {shown}."
+        options = {"default": argparse.SUPPRESS, "help": text}
+        if hint is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"] = field_parser(hint)
+            # The kind of value reads better than the name said twice.
+            options["metavar"] = _metavar(field, hint)
+            if typing.get_origin(hint) is tuple:
+                options["nargs"] = "+"
+        groups[section].add_argument(flag, **options)
+
+
+def given_settings(arguments):
+    """Returns the config fields that the command line set, by name."""
+    names = {field.name for _, _, field, _ in section_fields()}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(arguments).items()
+        if name in names
+    }
+
+
+def run_command(name, description, add_arguments, run, argv=None):
+    """Parses, runs, and turns every expected failure into one clear line.
+
+    Args:
+        name: Command name as in `python -m gdd_keras.<name>`.
+        description: Text above the flags in `--help`.
+        add_arguments: Function of the parser that adds the flags.
+        run: Function of the parsed arguments; imports TensorFlow itself.
+        argv: Arguments, or `None` for the process's own.
+
+    Returns:
+        Exit code: 0, 1 for a run that failed, 2 for bad input, 130 for
+        Ctrl-C.
+    """
+    parser = _Parser(
+        prog=f"python -m gdd_keras.{name}", description=description
+    )
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    _quiet_tensorflow()
+    try:
+        run(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except RunError as error:
+        print(f"\nfailed: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted; the same command continues from the last "
+            "checkpoint.",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    return 0
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, with what happened and what is left."""
+
+
+def _metavar(field, hint):
+    """Returns what stands for the value in `--help`."""
+    if field.metadata["choices"] is not None:
+        return "{" + ",".join(field.metadata["choices"]) + "}"
+    if field_parser(hint) is int:
+        return "N"
+    if field_parser(hint) is float:
+        return "X"
+    return field.name.upper()
+
+
+def _quiet_tensorflow():
+    """Silences TensorFlow's start-up log; must run before its import."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")

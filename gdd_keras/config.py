@@ -1,0 +1,606 @@
+"""Every setting of a run: frozen dataclasses, presets, JSON round trip.
+
+Nothing here imports TensorFlow, so that a command line can be parsed, checked
+and explained within a second. Flags, help texts and defaults of all commands
+are derived from the fields below; a default exists in one place.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+
+__all__ = [
+    "CGANConfig",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "InputError",
+    "MatchingConfig",
+    "NetworkConfig",
+    "POOL_NETWORKS",
+    "PRESETS",
+    "RunConfig",
+    "TEST_NETWORKS",
+    "config_from_json",
+    "config_to_json",
+    "field_parser",
+    "make_config",
+    "section_fields",
+]
+
+POOL_NETWORKS = ("convnet3", "resnet10", "resnet18")
+TEST_NETWORKS = ("convnet3", "resnet10", "resnet18", "alexnet", "vgg11")
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message says what was expected, what came and what to do. Commands
+    print it without a traceback and end with exit code 2.
+    """
+
+
+def option(
+    default,
+    help_text,
+    *,
+    choices=None,
+    minimum=None,
+    maximum=None,
+    above=None,
+    below=None,
+):
+    """Declares a config field with its help text and its valid range.
+
+    Args:
+        default: Default value.
+        help_text: One sentence for `--help` and the docs.
+        choices: Allowed values (of each item, for a tuple field).
+        minimum: Smallest allowed value, inclusive.
+        maximum: Largest allowed value, inclusive.
+        above: Exclusive lower bound.
+        below: Exclusive upper bound.
+
+    Returns:
+        A `dataclasses.field` whose metadata carries all of this.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "help": help_text,
+            "choices": choices,
+            "minimum": minimum,
+            "maximum": maximum,
+            "above": above,
+            "below": below,
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Section:
+    """Checks every field against its declared type, choices and range."""
+
+    def __post_init__(self):
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            checked = _checked(field, hints[field.name], value)
+            object.__setattr__(self, field.name, checked)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(_Section):
+    """What to distil."""
+
+    dataset: str = option(
+        "digits",
+        "`digits`, a TFDS name, a folder with train/<class>/ images, or an "
+        ".npz file with `images` and `labels`.",
+    )
+    data_dir: str | None = option(
+        None,
+        "Where prepared TFDS data lies (default: $TFDS_DATA_DIR, then "
+        "~/tensorflow_datasets).",
+    )
+    image_size: tuple[int, ...] | None = option(
+        None,
+        "Training size: one number, or HEIGHTxWIDTH (default: the size of "
+        "the images; 32 for MNIST and Fashion-MNIST, as in the paper).",
+        minimum=8,
+        maximum=1024,
+    )
+    validation_fraction: float = option(
+        0.1,
+        "Part of the training split held out, stratified by class.",
+        above=0.0,
+        below=1.0,
+    )
+    class_balance: bool = option(
+        True,
+        "Draw every class equally often; `--no-class-balance` draws images "
+        "as often as they occur.",
+    )
+    memory_limit_mb: int = option(
+        2048,
+        "Sets above this many MB of uint8 pixels stream from a cache file.",
+        minimum=0,
+    )
+    cache_dir: str | None = option(
+        None,
+        "Where the cache of a streamed set lies (default: "
+        "~/.cache/gdd_keras).",
+    )
+    download_timeout: float = option(
+        1800.0, "Seconds that a TFDS download may take.", above=0.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig(_Section):
+    """Generator and discriminator."""
+
+    generator: str = option(
+        "compact",
+        "`compact`: one transposed convolution per resolution; `dim`: DiM's "
+        "constant-width stack.",
+        choices=("compact", "dim"),
+    )
+    discriminator: str = option(
+        "compact",
+        "`compact`: strided, spectrally normalised; `dim`: DiM's eight "
+        "convolutions with layer normalisation.",
+        choices=("compact", "dim"),
+    )
+    latent_dim: int = option(
+        90, "Length of the latent vector z.", minimum=1, maximum=4096
+    )
+    generator_width: int = option(
+        32,
+        "Channels of the generator at full resolution (`dim`: everywhere).",
+        minimum=1,
+    )
+    discriminator_width: int = option(
+        64,
+        "Channels of the discriminator's first layer (`dim`: everywhere).",
+        minimum=1,
+    )
+    conditioning: str = option(
+        "auxiliary",
+        "How the discriminator sees the label: `auxiliary` classifier head "
+        "or `projection` of the label embedding.",
+        choices=("auxiliary", "projection"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CGANConfig(_Section):
+    """Stage 1: conditional GAN."""
+
+    cgan_loss: str = option(
+        "hinge",
+        "Adversarial loss; `non_saturating` is eq. 4 of the paper, `wgan_gp` "
+        "is DiM's.",
+        choices=("non_saturating", "hinge", "wgan_gp"),
+    )
+    cgan_epochs: int = option(
+        30, "Epochs of stage 1 (`--time-budget` overrides).", minimum=1
+    )
+    batch_size: int = option(
+        64, "Real images per training step, both stages.", minimum=2
+    )
+    generator_learning_rate: float = option(
+        2e-4, "Adam's rate for the generator in stage 1.", above=0.0
+    )
+    discriminator_learning_rate: float = option(
+        4e-4, "Adam's rate for the discriminator in stage 1.", above=0.0
+    )
+    adam_beta_1: float = option(
+        0.0, "Adam's first-moment decay.", minimum=0.0, below=1.0
+    )
+    adam_beta_2: float = option(
+        0.9, "Adam's second-moment decay.", minimum=0.0, below=1.0
+    )
+    auxiliary_weight: float = option(
+        1.0,
+        "Weight of the generator's class loss under `auxiliary`.",
+        minimum=0.0,
+    )
+    gradient_penalty_weight: float = option(
+        10.0, "Weight of the gradient penalty of `wgan_gp`.", minimum=0.0
+    )
+    ema_decay: float = option(
+        0.999,
+        "Decay of the generator's moving average (0 switches it off).",
+        minimum=0.0,
+        below=1.0,
+    )
+    decay_fraction: float = option(
+        0.5,
+        "Last part of each stage over which learning rates fall linearly.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchingConfig(_Section):
+    """Stage 2: global and local matching under a random pool."""
+
+    distill_epochs: int = option(
+        10,
+        "Epochs of stage 2 (`--time-budget` overrides); 0 skips it.",
+        minimum=0,
+    )
+    omega_g: float = option(
+        0.01, "Weight of the global (logit) loss of eq. 6.", minimum=0.0
+    )
+    omega_l: float = option(
+        0.001, "Weight of the local (feature) loss of eq. 7.", minimum=0.0
+    )
+    matching_reduction: str = option(
+        "mean",
+        "Reduction of the squares in eq. 6 and 7: over images and units "
+        "(`mean`), or as the paper writes them (`sum`).",
+        choices=("mean", "sum"),
+    )
+    pool: tuple[str, ...] = option(
+        POOL_NETWORKS,
+        "Networks to draw from: names, or `package.module:function`.",
+    )
+    local_layer: tuple[str, ...] = option(
+        ("block_2",),
+        "Block whose features eq. 7 compares: one for all, or one for each "
+        "network of the pool in order.",
+    )
+    pool_redraw_steps: int = option(
+        200, "Steps between draws of a fresh pool network.", minimum=1
+    )
+    pool_train_steps: int = option(
+        1,
+        "SGD steps of the drawn network on real images before each step.",
+        minimum=0,
+        maximum=256,
+    )
+    pool_learning_rate: float = option(
+        0.01, "SGD rate of the drawn network.", above=0.0
+    )
+    distill_learning_rate: float = option(
+        1e-4, "Adam's rate for the generator in stage 2.", above=0.0
+    )
+    distill_discriminator_learning_rate: float = option(
+        2e-4, "Adam's rate for the discriminator in stage 2.", above=0.0
+    )
+    matching_augmentation: str = option(
+        "auto",
+        "Differentiable augmentation shared by real and generated pairs.",
+        choices=("auto", "none", "crop", "color_crop"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig(_Section):
+    """How a generator is scored (METHOD: stream and fixed)."""
+
+    protocol: str = option(
+        "stream",
+        "`stream`: fresh images in every batch; `fixed`: a stored set.",
+        choices=("stream", "fixed"),
+    )
+    ipc: int = option(
+        10,
+        "Images per class: per epoch under `stream`, in all under `fixed`.",
+        minimum=1,
+    )
+    num_seeds: int = option(
+        5, "Networks trained from scratch; 0 skips scoring.", minimum=0
+    )
+    network: str = option(
+        "convnet3",
+        "Network to train: a name, or `package.module:function`.",
+    )
+    eval_epochs: int = option(
+        1000, "Epochs of IPC x classes images.", minimum=1
+    )
+    eval_learning_rate: float = option(
+        0.01, "SGD's rate (momentum 0.9, weight decay 5e-4).", above=0.0
+    )
+    eval_augmentation: str = option(
+        "auto",
+        "Augmentation while the network trains.",
+        choices=("auto", "none", "crop", "color_crop"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(_Section):
+    """The run itself."""
+
+    preset: str = option(
+        "auto",
+        "`tiny` (tests), `compact` (2 cores), `paper` (DiM's widths and "
+        "loss, for a GPU); `auto` takes `paper` on a GPU, else `compact`.",
+        choices=("auto", "tiny", "compact", "paper"),
+    )
+    seed: int = option(0, "Seed of everything.", minimum=0, maximum=2**31 - 1)
+    time_budget: float | None = option(
+        None,
+        "Minutes for data, both stages and the export together; replaces "
+        "the epoch counts.",
+        above=0.0,
+    )
+    steps_per_epoch: int | None = option(
+        None,
+        "Steps per epoch (default: one pass over the training images).",
+        minimum=1,
+    )
+    steps_per_execution: int = option(
+        4, "Training steps per call into TensorFlow.", minimum=1, maximum=1000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run, by section."""
+
+    data: DataConfig = DataConfig()
+    networks: NetworkConfig = NetworkConfig()
+    cgan: CGANConfig = CGANConfig()
+    matching: MatchingConfig = MatchingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    run: RunConfig = RunConfig()
+
+
+# Presets are data: field names are unique over all sections, so that a flat
+# mapping is enough here, on the command line and in `make_config`.
+PRESETS = {
+    "compact": {},
+    "tiny": {
+        "latent_dim": 16,
+        "generator_width": 8,
+        "discriminator_width": 8,
+        "batch_size": 16,
+        "cgan_epochs": 2,
+        "distill_epochs": 1,
+        "steps_per_epoch": 4,
+        "steps_per_execution": 1,
+        "pool_redraw_steps": 2,
+        "num_seeds": 1,
+        "ipc": 1,
+        "eval_epochs": 10,
+    },
+    # DiM's published settings; see docs/method.md.
+    "paper": {
+        "generator": "dim",
+        "discriminator": "dim",
+        "generator_width": 196,
+        "discriminator_width": 196,
+        "conditioning": "auxiliary",
+        "cgan_loss": "wgan_gp",
+        "cgan_epochs": 150,
+        "batch_size": 128,
+        "generator_learning_rate": 1e-4,
+        "discriminator_learning_rate": 1e-4,
+        "ema_decay": 0.0,
+        "decay_fraction": 0.0,
+        "distill_epochs": 100,
+        "pool_train_steps": 16,
+        "distill_learning_rate": 5e-6,
+        "distill_discriminator_learning_rate": 5e-6,
+    },
+}
+
+
+def section_fields():
+    """Yields `(section name, section class, field, type hint)` in order."""
+    for section in dataclasses.fields(Config):
+        hints = typing.get_type_hints(section.type)
+        for field in dataclasses.fields(section.type):
+            yield section.name, section.type, field, hints[field.name]
+
+
+def make_config(preset=None, base=None, **settings):
+    """Builds a `Config` from a preset, an optional base and single settings.
+
+    Args:
+        preset: Name of a preset, or `None` for the defaults (`compact`).
+            Must be resolved: `"auto"` depends on the machine and is resolved
+            by `gdd_keras.distill`.
+        base: A `Config` that the settings change; excludes `preset`.
+        **settings: Field name to value, over all sections.
+
+    Returns:
+        A `Config`; `run.preset` records the preset.
+
+    Raises:
+        InputError: On an unknown field, preset, type or range.
+    """
+    values = {}
+    if base is None:
+        name = preset or "compact"
+        if name not in PRESETS:
+            raise InputError(
+                f"`preset` must be one of {', '.join(sorted(PRESETS))}. "
+                f"Received: preset={name}."
+            )
+        values.update(PRESETS[name], preset=name)
+    else:
+        for section, _, field, _ in section_fields():
+            values[field.name] = getattr(getattr(base, section), field.name)
+    values.update(settings)
+    sections = {}
+    for section, section_class, field, _ in section_fields():
+        entry = sections.setdefault(section, (section_class, {}))
+        if field.name in values:
+            entry[1][field.name] = values.pop(field.name)
+    if values:
+        raise InputError(_unknown_keys(values))
+    return Config(
+        **{name: build(**fields) for name, (build, fields) in sections.items()}
+    )
+
+
+def config_to_json(config):
+    """Returns the config as JSON text, sections as objects."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def config_from_json(text, source="config"):
+    """Parses what `config_to_json` wrote; missing keys take their defaults.
+
+    Args:
+        text: JSON text.
+        source: What to call it in an error, for instance the file's path.
+
+    Returns:
+        A `Config`.
+
+    Raises:
+        InputError: If the text is no JSON object of known sections and keys
+            with valid values.
+    """
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        raise InputError(
+            f"{source} must be a JSON file. Received: {error}."
+        ) from error
+    sections = {field.name: field.type for field in dataclasses.fields(Config)}
+    if not isinstance(parsed, dict) or not all(
+        isinstance(value, dict) for value in parsed.values()
+    ):
+        raise InputError(
+            f"{source} must hold one JSON object per section "
+            f"({', '.join(sections)}), as in a run's config.json."
+        )
+    built = {}
+    for name, values in parsed.items():
+        if name not in sections:
+            raise InputError(
+                f"{source} has the unknown section `{name}`. Known sections: "
+                f"{', '.join(sections)}."
+            )
+        known = [field.name for field in dataclasses.fields(sections[name])]
+        unknown = {key: values[key] for key in values if key not in known}
+        if unknown:
+            raise InputError(
+                f"{source}, section `{name}`: {_unknown_keys(unknown, known)}"
+            )
+        try:
+            built[name] = sections[name](**values)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+    return Config(**built)
+
+
+def field_parser(hint):
+    """Returns a function from command-line text to the type of a field.
+
+    Args:
+        hint: Type hint of a scalar field, or of a tuple of `int`.
+
+    Returns:
+        Callable that raises `ValueError` on text that does not parse.
+    """
+    inner = _without_none(hint)
+    if inner == tuple[int, ...]:
+        return _parse_size
+    if typing.get_origin(inner) is tuple:
+        return typing.get_args(inner)[0]
+    return inner
+
+
+def _parse_size(text):
+    """Parses `32` or `40x24` as a tuple of integers."""
+    return tuple(int(part) for part in text.lower().split("x"))
+
+
+def _without_none(hint):
+    """Returns `T` for the hint `T | None`, else the hint."""
+    if isinstance(hint, types.UnionType):
+        rest = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        return rest[0]
+    return hint
+
+
+def _unknown_keys(values, known=None):
+    """Says which keys are unknown, with near names where there are some."""
+    import difflib
+
+    if known is None:
+        known = [field.name for _, _, field, _ in section_fields()]
+    parts = []
+    for key in values:
+        near = difflib.get_close_matches(str(key), known, 3)
+        hint = f" (did you mean {', '.join(near)}?)" if near else ""
+        parts.append(f"`{key}`{hint}")
+    return f"unknown key {', '.join(parts)}. Remove it or correct its name."
+
+
+def _checked(field, hint, value):
+    """Returns the value in its declared type, or raises `InputError`."""
+    inner = _without_none(hint)
+    if value is None and inner is not hint:
+        return None
+    if typing.get_origin(inner) is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            value = (value,)
+        value = tuple(value)
+        if not value:
+            raise InputError(
+                f"`{field.name}` must name at least one value. Received: none."
+            )
+        item = typing.get_args(inner)[0]
+        value = tuple(_checked_scalar(field, item, entry) for entry in value)
+        # Sizes only: one number means a square.
+        if item is int and len(value) == 1:
+            value = value * 2
+        if item is int and len(value) != 2:
+            raise InputError(
+                f"`{field.name}` must be one number or HEIGHTxWIDTH. "
+                f"Received: {field.name}={'x'.join(map(str, value))}."
+            )
+        return value
+    return _checked_scalar(field, inner, value)
+
+
+def _checked_scalar(field, kind, value):
+    """Checks type, choices and range of one scalar."""
+    name = field.name
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise InputError(
+            f"`{name}` must be of type {kind.__name__}. Received: "
+            f"{name}={value!r} of type {type(value).__name__}."
+        )
+    if kind is float and not math.isfinite(value):
+        raise InputError(
+            f"`{name}` must be a finite number. Received: {name}={value}."
+        )
+    limits = field.metadata
+    if limits["choices"] is not None and value not in limits["choices"]:
+        raise InputError(
+            f"`{name}` must be one of {', '.join(limits['choices'])}. "
+            f"Received: {name}={value}."
+        )
+    bounds = (
+        ("minimum", ">=", lambda bound: value >= bound),
+        ("maximum", "<=", lambda bound: value <= bound),
+        ("above", ">", lambda bound: value > bound),
+        ("below", "<", lambda bound: value < bound),
+    )
+    rules = [
+        (f"{sign} {limits[key]}", test(limits[key]))
+        for key, sign, test in bounds
+        if limits[key] is not None
+    ]
+    if not all(passed for _, passed in rules):
+        noun = "an integer" if kind is int else "a number"
+        raise InputError(
+            f"`{name}` must be {noun} {' and '.join(r for r, _ in rules)}. "
+            f"Received: {name}={value}."
+        )
+    return value

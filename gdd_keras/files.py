@@ -1,0 +1,122 @@
+"""Files that are whole or absent: written aside, then renamed."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+from gdd_keras.config import InputError
+
+__all__ = [
+    "new_directory",
+    "next_version",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+
+def write_bytes(path, content):
+    """Writes a file through a temporary one beside it, then renames.
+
+    Args:
+        path: Target file; its folder is created.
+        content: `bytes` to write.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a result is meant to be shared.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path, text):
+    """Writes UTF-8 text; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path, value):
+    """Writes a JSON file, indented, keys in their order; see `write_bytes`."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def new_directory(path):
+    """Fills a directory under a temporary name, then renames it to `path`.
+
+    If the body raises, nothing is left behind.
+
+    Args:
+        path: Target directory; must not exist, or be empty.
+
+    Yields:
+        `pathlib.Path` of the temporary directory to fill.
+
+    Raises:
+        InputError: If the target holds something already.
+    """
+    path = pathlib.Path(path)
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise InputError(
+            f"The output directory must be new or empty. Received: {path}, "
+            "which holds something already. Choose another, or remove it."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(
+        tempfile.mkdtemp(dir=path.parent, prefix=f".writing-{path.name}-")
+    )
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        # rename(2) replaces an empty directory in one step.
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def next_version(directory):
+    """Returns the integer after the highest version below a directory.
+
+    Args:
+        directory: Folder of integer-named versions, as TF Serving reads it;
+            may be absent.
+
+    Returns:
+        1 for none, else the highest + 1.
+
+    Raises:
+        InputError: If the path is a file, or a folder with other content.
+    """
+    directory = pathlib.Path(directory)
+    if not directory.exists():
+        return 1
+    if not directory.is_dir():
+        raise InputError(
+            f"The export directory must be a folder. Received: {directory}, "
+            "a file. Choose another with `--saved-models`."
+        )
+    names = [
+        entry.name
+        for entry in directory.iterdir()
+        if not entry.name.startswith(".")
+    ]
+    others = [name for name in names if not name.isdigit()]
+    if others:
+        raise InputError(
+            "The export directory must hold only numbered versions. "
+            f"Received: {directory}, which holds {sorted(others)[0]!r}. "
+            "Choose another with `--saved-models`."
+        )
+    return max((int(name) for name in names), default=0) + 1
