@@ -6,6 +6,7 @@ import sys
 import typing
 
 from gdd_keras.config import InputError
+from gdd_keras.config import RunError
 from gdd_keras.config import field_parser
 from gdd_keras.config import section_fields
 
@@ -109,10 +110,6 @@ def run_command(name, description, add_arguments, run, argv=None):
         )
         return EXIT_INTERRUPTED
     return 0
-
-
-class RunError(RuntimeError):
-    """A run that cannot go on, with what happened and what is left."""
 
 
 def _metavar(field, hint):

@@ -22,6 +22,7 @@ __all__ = [
     "POOL_NETWORKS",
     "PRESETS",
     "RunConfig",
+    "RunError",
     "TEST_NETWORKS",
     "config_from_json",
     "config_to_json",
@@ -40,6 +41,10 @@ class InputError(ValueError):
     The message says what was expected, what came and what to do. Commands
     print it without a traceback and end with exit code 2.
     """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on: what happened, and what is left of it."""
 
 
 def option(
@@ -130,8 +135,7 @@ class DataConfig(_Section):
     )
     cache_dir: str | None = option(
         None,
-        "Where the cache of a streamed set lies (default: "
-        "~/.cache/gdd_keras).",
+        "Where the cache of a streamed set lies (default: ~/.cache/gdd_keras).",
     )
     download_timeout: float = option(
         1800.0, "Seconds that a TFDS download may take.", above=0.0
