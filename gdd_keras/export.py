@@ -1,0 +1,194 @@
+"""Generator -> TF Serving SavedModel with its metadata."""
+
+import datetime
+import importlib.metadata
+import pathlib
+
+import keras
+import tensorflow as tf
+
+import gdd_keras
+from gdd_keras import files
+from gdd_keras.config import InputError
+from gdd_keras.metadata import METADATA_NAME
+from gdd_keras.metadata import check_metadata
+from gdd_keras.metadata import read_metadata
+from gdd_keras.metadata import update_metadata
+from gdd_keras.sampling import BLOCK_SIZE
+from gdd_keras.sampling import MAX_FIRST_INDEX
+from gdd_keras.sampling import latents_for
+from gdd_keras.sampling import to_uint8
+
+__all__ = ["export_generator", "read_metadata", "update_metadata"]
+
+
+def export_generator(generator, directory, metadata):
+    """Writes the next numbered version of a generator for TF Serving.
+
+    The SavedModel runs with TensorFlow alone. Its signatures are
+
+    - `serving_default`, also called `generate`: `labels` int32 `(batch,)`,
+      `seed` int64, `first_index` int64 -> `images` uint8. Row i is image
+      number `first_index + i` of the seed and of its label, bit-identical
+      however a range of images is cut into calls.
+    - `from_latents`: `latents` float32 `(batch, latent_dim)`, `labels` int32
+      `(batch,)` -> `images` float32 in [-1, 1].
+
+    Args:
+        generator: Functional `keras.Model` of `[latents, one_hot_labels]`.
+        directory: Folder of versions, for instance `saved_models/digits`.
+        metadata: Dict for `metadata.json`; needs `class_names`, in order. See
+            `gdd_keras.metadata` for the checked fields; others are kept.
+
+    Returns:
+        `pathlib.Path` of the new version directory.
+
+    Raises:
+        InputError: If `directory` holds other things than versions, or if a
+            field of `metadata` is missing or wrong.
+        ValueError: If the generator has other inputs or outputs.
+    """
+    directory = pathlib.Path(directory)
+    latent_dim, num_classes, image_shape = _shapes(generator)
+    versions = {
+        "gdd_keras": gdd_keras.__version__,
+        "keras": keras.__version__,
+        "numpy": importlib.metadata.version("numpy"),
+        "tensorflow": tf.__version__,
+    }
+    given_versions = metadata.get("versions", {})
+    if isinstance(given_versions, dict):
+        versions = {**given_versions, **versions}
+    now = datetime.datetime.now(datetime.UTC)
+    full = {
+        "value_range": [-1.0, 1.0],
+        **metadata,
+        "image_shape": list(image_shape),
+        "latent_dim": latent_dim,
+        "num_classes": num_classes,
+        "num_parameters": generator.count_params(),
+        "num_bytes": 0,
+        "signatures": ["serving_default", "generate", "from_latents"],
+        "versions": versions,
+        "created": now.isoformat(timespec="seconds"),
+    }
+    check_metadata(full, "The metadata to export")
+    target = directory / str(files.next_version(directory))
+    with files.new_directory(target) as temporary:
+        _write_saved_model(
+            generator, temporary, latent_dim, num_classes, image_shape
+        )
+        full["num_bytes"] = sum(
+            path.stat().st_size
+            for path in temporary.rglob("*")
+            if path.is_file()
+        )
+        files.write_json(temporary / METADATA_NAME, full)
+    return target
+
+
+def _shapes(generator):
+    """Returns latent length, number of classes and image shape."""
+    shapes = [tuple(tensor.shape) for tensor in generator.inputs]
+    output = tuple(generator.output_shape)
+    if (
+        len(shapes) != 2
+        or any(len(shape) != 2 or shape[1] is None for shape in shapes)
+        or len(output) != 4
+        or None in output[1:]
+    ):
+        raise ValueError(
+            "`generator` must map [latents (batch, latent_dim), one_hot_labels "
+            "(batch, num_classes)] to images (batch, height, width, channels). "
+            f"Received: inputs {shapes}, output {output}."
+        )
+    return shapes[0][1], shapes[1][1], output[1:]
+
+
+def _write_saved_model(
+    generator, directory, latent_dim, num_classes, image_shape
+):
+    """Writes both signatures with `ExportArchive`."""
+
+    def run_network(latents, labels):
+        one_hot_labels = tf.one_hot(labels, num_classes, dtype=tf.float32)
+        images = generator([latents, one_hot_labels], training=False)
+        return tf.cast(images, tf.float32)
+
+    def check_labels(labels):
+        # Deterministic order: the check is stateful, so the graph keeps it.
+        inside = tf.logical_and(labels >= 0, labels < num_classes)
+        tf.debugging.Assert(
+            tf.reduce_all(inside),
+            [
+                f"labels must be in 0..{num_classes - 1}. Received:",
+                tf.boolean_mask(labels, tf.logical_not(inside)),
+            ],
+        )
+
+    def generate(labels, seed, first_index):
+        check_labels(labels)
+        tf.debugging.Assert(
+            tf.logical_and(first_index >= 0, first_index <= MAX_FIRST_INDEX),
+            ["first_index must be in 0..2^48. Received:", first_index],
+        )
+        count = tf.shape(labels)[0]
+        before = tf.cast(first_index % BLOCK_SIZE, tf.int32)
+        num_blocks = -(-(before + count) // BLOCK_SIZE)
+        after = num_blocks * BLOCK_SIZE - before - count
+        labels = tf.pad(labels, [[before, after]])
+        start = first_index - tf.cast(before, tf.int64)
+
+        def one_block(inputs):
+            block, block_labels = inputs
+            latents = latents_for(
+                seed, start + block * BLOCK_SIZE, BLOCK_SIZE, latent_dim
+            )
+            return to_uint8(run_network(latents, block_labels))
+
+        images = tf.map_fn(
+            one_block,
+            (
+                tf.range(tf.cast(num_blocks, tf.int64)),
+                tf.reshape(labels, [-1, BLOCK_SIZE]),
+            ),
+            fn_output_signature=tf.TensorSpec(
+                (BLOCK_SIZE, *image_shape), tf.uint8
+            ),
+            parallel_iterations=1,
+        )
+        images = tf.reshape(images, [-1, *image_shape])
+        return {"images": images[before : before + count]}
+
+    def from_latents(latents, labels):
+        check_labels(labels)
+        return {"images": run_network(latents, labels)}
+
+    labels_spec = tf.TensorSpec((None,), tf.int32, name="labels")
+    archive = keras.export.ExportArchive()
+    archive.track(generator)
+    # The first endpoint is served as `serving_default` too.
+    archive.add_endpoint(
+        "generate",
+        generate,
+        input_signature=[
+            labels_spec,
+            tf.TensorSpec((), tf.int64, name="seed"),
+            tf.TensorSpec((), tf.int64, name="first_index"),
+        ],
+    )
+    archive.add_endpoint(
+        "from_latents",
+        from_latents,
+        input_signature=[
+            tf.TensorSpec((None, latent_dim), tf.float32, name="latents"),
+            labels_spec,
+        ],
+    )
+    try:
+        archive.write_out(str(directory), verbose=False)
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"The generator cannot be written to {directory.parent}: "
+            f"{error.message}."
+        ) from error

@@ -1,0 +1,299 @@
+"""An exported generator in use: images, labels and `tf.data` (stage 3)."""
+
+import operator
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from gdd_keras.config import InputError
+from gdd_keras.metadata import METADATA_NAME
+from gdd_keras.metadata import read_metadata
+from gdd_keras.sampling import BLOCK_SIZE
+from gdd_keras.sampling import MAX_FIRST_INDEX
+
+__all__ = ["DistilledGenerator", "load_generator"]
+
+_CHUNK_SIZE = 8 * BLOCK_SIZE
+_MAX_SEED = 2**63 - 1
+_INPUTS = ("first_index", "labels", "seed")
+
+
+def load_generator(path):
+    """Loads a generator that `distill` exported; Keras is not needed.
+
+    Args:
+        path: Version directory such as `saved_models/digits/3`, or its parent,
+            whose highest version is taken.
+
+    Returns:
+        A `DistilledGenerator`.
+
+    Raises:
+        InputError: If there is no complete exported generator at the path.
+
+    Example:
+    ```python
+    generator = gdd_keras.load_generator("saved_models/digits")
+    dataset = generator.as_dataset(ipc=10).batch(64)
+    ```
+    """
+    directory = find_version(path)
+    metadata = read_metadata(directory)
+    try:
+        loaded = tf.saved_model.load(str(directory))
+        signature = loaded.signatures["serving_default"]
+        inputs = sorted(signature.structured_input_signature[1])
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise InputError(
+            f"{directory} must hold a SavedModel with the signature "
+            f"`serving_default`. Received: {type(error).__name__}: {error}. "
+            "Export again."
+        ) from error
+    if inputs != sorted(_INPUTS):
+        raise InputError(
+            f"{directory} must hold a generator whose `serving_default` takes "
+            f"{', '.join(_INPUTS)}. Received: {', '.join(inputs)}. Export it "
+            "with `python -m gdd_keras.distill`."
+        )
+    return DistilledGenerator(directory, loaded, metadata)
+
+
+def find_version(path):
+    """Returns the version directory that a path means; loads nothing.
+
+    Args:
+        path: Version directory, or its parent.
+
+    Returns:
+        `pathlib.Path` of the version directory.
+
+    Raises:
+        InputError: If there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise InputError(
+            f"`path` must be an exported generator. Received: {path}, which "
+            "does not exist. Make one with `python -m gdd_keras.distill`."
+        )
+    if not path.is_dir():
+        raise InputError(
+            f"`path` must be the directory of an exported generator. "
+            f"Received: {path}, a file. Pass its folder."
+        )
+    if _is_saved_model(path):
+        return path
+    if (path / METADATA_NAME).exists():
+        raise InputError(
+            f"`path` must hold a SavedModel. Received: {path}, which has a "
+            f"{METADATA_NAME} but no saved_model.pb. Export again."
+        )
+    versions = [
+        entry
+        for entry in path.iterdir()
+        if entry.name.isdigit() and _is_saved_model(entry)
+    ]
+    if versions:
+        return max(versions, key=lambda entry: int(entry.name))
+    below = sorted({found.parent.parent for found in _saved_models(path)})
+    hint = "Make one with `python -m gdd_keras.distill`."
+    if below:
+        hint = f"Did you mean {' or '.join(map(str, below))}?"
+    raise InputError(
+        "`path` must be a version directory of an exported generator, or its "
+        f"parent. Received: {path}, which holds no SavedModel. {hint}"
+    )
+
+
+class DistilledGenerator:
+    """An endless, seeded set of images; made by `load_generator`.
+
+    Image number i of a seed always has the label `i % num_classes` in
+    `as_dataset`, and its pixels depend on the seed, i and the label alone.
+    So the set of a larger number of images per class begins with the set of
+    a smaller one.
+
+    Attributes:
+        path: Version directory.
+        class_names: List of names; label i is `class_names[i]`.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of labels.
+        metadata: Dict of `metadata.json`.
+    """
+
+    def __init__(self, path, loaded, metadata):
+        self.path = pathlib.Path(path)
+        self.metadata = metadata
+        self.class_names = list(metadata["class_names"])
+        self.image_shape = tuple(metadata["image_shape"])
+        self.num_classes = metadata["num_classes"]
+        # A signature does not keep the variables alive; the model does.
+        self._loaded = loaded
+        self._signature = loaded.signatures["serving_default"]
+
+    def __repr__(self):
+        return (
+            f"DistilledGenerator({str(self.path)!r}, "
+            f"image_shape={self.image_shape}, num_classes={self.num_classes})"
+        )
+
+    def generate(self, labels, seed=0, first_index=0):
+        """Generates one image per label.
+
+        Args:
+            labels: Integers `(n,)` from 0 to `num_classes - 1`.
+            seed: Integer >= 0; another seed gives other images.
+            first_index: Number of the first image. `generate(labels)` is
+                bit-identical to `generate(labels[:k])` followed by
+                `generate(labels[k:], first_index=k)`.
+
+        Returns:
+            uint8 array `(n, height, width, channels)`.
+
+        Raises:
+            InputError: If an argument is out of range or of the wrong type.
+        """
+        labels = self._checked_labels(labels)
+        seed = _checked_integer("seed", seed, 0, _MAX_SEED)
+        first_index = _checked_integer(
+            "first_index", first_index, 0, MAX_FIRST_INDEX - len(labels)
+        )
+        images = np.empty((len(labels), *self.image_shape), np.uint8)
+        start = 0
+        while start < len(labels):
+            # Chunks end on whole blocks of the exported graph, which would
+            # otherwise run the block at a seam twice.
+            number = first_index + start
+            stop = min(start + _CHUNK_SIZE - number % _CHUNK_SIZE, len(labels))
+            images[start:stop] = self._images(labels[start:stop], seed, number)
+            start = stop
+        return images
+
+    def balanced_labels(self, ipc):
+        """Returns `ipc` labels of every class, in the order of `as_dataset`.
+
+        Args:
+            ipc: Images per class.
+
+        Returns:
+            int32 array `(ipc * num_classes,)`: 0, 1, ..., 0, 1, ...
+
+        Raises:
+            InputError: If `ipc` is not a positive integer.
+        """
+        ipc = _checked_integer("ipc", ipc, 1, MAX_FIRST_INDEX)
+        return np.tile(np.arange(self.num_classes, dtype=np.int32), ipc)
+
+    def as_dataset(self, ipc=None, seed=0, batch_size=None):
+        """Returns the images as a `tf.data.Dataset`, generated when read.
+
+        Args:
+            ipc: Images per class; `None` never ends.
+            seed: Integer >= 0.
+            batch_size: Images per element; `None` gives single images. The
+                last batch may be smaller.
+
+        Returns:
+            Dataset of `(image, label)`: uint8 `(height, width, channels)` and
+            int32, in the order 0, 1, ..., 0, 1, ... of labels, not shuffled.
+
+        Raises:
+            InputError: If an argument is out of range or of the wrong type.
+        """
+        seed = _checked_integer("seed", seed, 0, _MAX_SEED)
+        if batch_size is not None:
+            batch_size = _checked_integer("batch_size", batch_size, 1, 2**31)
+        if ipc is None:
+            total = None
+            starts = tf.data.Dataset.counter(step=_CHUNK_SIZE)
+        else:
+            ipc = _checked_integer("ipc", ipc, 1, MAX_FIRST_INDEX)
+            total = ipc * self.num_classes
+            starts = tf.data.Dataset.range(0, total, _CHUNK_SIZE)
+
+        def chunk(start):
+            stop = start + _CHUNK_SIZE
+            if total is not None:
+                stop = tf.minimum(stop, total)
+            numbers = tf.range(start, stop)
+            labels = tf.cast(numbers % self.num_classes, tf.int32)
+            return self._images(labels, seed, start), labels
+
+        dataset = starts.map(chunk)
+        if batch_size is None:
+            dataset = dataset.unbatch()
+        else:
+            dataset = dataset.rebatch(batch_size)
+        if total is None:
+            cardinality = tf.data.INFINITE_CARDINALITY
+        else:
+            cardinality = -(-total // (batch_size or 1))
+        dataset = dataset.apply(
+            tf.data.experimental.assert_cardinality(cardinality)
+        )
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def _images(self, labels, seed, first_index):
+        """Calls the signature; works in eager mode and in a graph."""
+        outputs = self._signature(
+            labels=tf.convert_to_tensor(labels, tf.int32),
+            seed=tf.convert_to_tensor(seed, tf.int64),
+            first_index=tf.convert_to_tensor(first_index, tf.int64),
+        )
+        return tf.ensure_shape(outputs["images"], [None, *self.image_shape])
+
+    def _checked_labels(self, labels):
+        """Returns the labels as int32 `(n,)`, or raises `InputError`."""
+        labels = np.asarray(labels)
+        # An empty list has NumPy's default type, float.
+        if labels.shape == (0,):
+            return labels.astype(np.int32)
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise InputError(
+                "`labels` must be a sequence of integers. Received: labels of "
+                f"shape {labels.shape} and type {labels.dtype}."
+            )
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if wrong.size:
+            raise InputError(
+                f"`labels` must be in 0..{self.num_classes - 1}. Received: "
+                f"{wrong[0]}. See `class_names` for the meaning of each."
+            )
+        return labels.astype(np.int32)
+
+
+def _checked_integer(name, value, minimum, maximum):
+    """Returns the value as an `int` in its range, or raises `InputError`."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputError(
+            f"`{name}` must be an integer. Received: {name}={value!r}."
+        ) from error
+    if number < minimum:
+        raise InputError(
+            f"`{name}` must be an integer >= {minimum}. Received: "
+            f"{name}={number}."
+        )
+    if number > maximum:
+        raise InputError(
+            f"`{name}` must be at most {maximum}. Received: {name}={number}."
+        )
+    return number
+
+
+def _is_saved_model(path):
+    """Returns whether a directory holds a SavedModel."""
+    return (path / "saved_model.pb").is_file()
+
+
+def _saved_models(path):
+    """Returns the SavedModels one folder too deep, as in `saved_models/`."""
+    return [
+        found
+        for found in path.glob("*/*/saved_model.pb")
+        if found.parent.name.isdigit() and not found.parts[-3].startswith(".")
+    ]

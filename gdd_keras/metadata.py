@@ -1,0 +1,159 @@
+"""`metadata.json` beside an exported generator: written, checked, changed."""
+
+import json
+import pathlib
+
+from gdd_keras import files
+from gdd_keras.config import InputError
+
+__all__ = [
+    "METADATA_NAME",
+    "check_metadata",
+    "read_metadata",
+    "update_metadata",
+]
+
+METADATA_NAME = "metadata.json"
+
+# Field to (types, required). `bool` is refused where `int` is asked for.
+_SCHEMA = {
+    "class_names": (list, True),
+    "image_shape": (list, True),
+    "latent_dim": (int, True),
+    "num_classes": (int, True),
+    "num_parameters": (int, True),
+    "num_bytes": (int, True),
+    "signatures": (list, True),
+    "versions": (dict, True),
+    "created": (str, True),
+    "value_range": (list, False),
+    "statistics": (dict, False),
+    "config": (dict, False),
+    "seed": (int, False),
+    "fingerprint": (str, False),
+    "scores": ((dict, list), False),
+}
+
+
+def read_metadata(path):
+    """Reads and checks the metadata of an exported generator.
+
+    Args:
+        path: Version directory, or its `metadata.json`.
+
+    Returns:
+        Dict; keys unknown here are kept.
+
+    Raises:
+        InputError: If the file is missing or no JSON object, or if a field is
+            missing or has the wrong type; the message names it.
+    """
+    path = _file(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"An exported generator needs its {METADATA_NAME}. Received: "
+            f"{path}, which cannot be read ({error.strerror}). Export again."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} must be UTF-8 text: {error}.") from error
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise InputError(
+            f"{path} must hold JSON. Received: {error}. Export again."
+        ) from error
+    check_metadata(metadata, path)
+    return metadata
+
+
+def update_metadata(version_directory, **changes):
+    """Changes fields of `metadata.json` in one step; others stay.
+
+    Args:
+        version_directory: Directory that `export_generator` wrote.
+        **changes: Field name to new value.
+
+    Returns:
+        The whole new metadata.
+
+    Raises:
+        InputError: If the metadata is broken, or would be afterwards; the file
+            then stays as it was.
+    """
+    path = _file(version_directory)
+    metadata = {**read_metadata(path), **changes}
+    check_metadata(metadata, path)
+    files.write_json(path, metadata)
+    return metadata
+
+
+def check_metadata(metadata, source):
+    """Checks metadata against the schema.
+
+    Args:
+        metadata: Parsed JSON, or the dict to be written.
+        source: What to call it in an error, for instance the file's path.
+
+    Raises:
+        InputError: Naming the first field that is missing or wrong.
+    """
+    if not isinstance(metadata, dict):
+        raise InputError(
+            f"{source} must hold a JSON object. Received: "
+            f"{type(metadata).__name__}."
+        )
+    for field, (kinds, required) in _SCHEMA.items():
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        expected = " or ".join(_JSON_NAMES[kind] for kind in kinds)
+        if field not in metadata:
+            if required:
+                raise InputError(
+                    f"{source} must have the field `{field}` ({expected}). "
+                    "Received: none. Export again."
+                )
+            continue
+        if type(metadata[field]) not in kinds:
+            raise InputError(
+                f"{source}: `{field}` must be {expected}. Received: "
+                f"{field}={metadata[field]!r}."
+            )
+    for field in ("latent_dim", "num_classes"):
+        if metadata[field] < 1:
+            raise InputError(
+                f"{source}: `{field}` must be >= 1. Received: "
+                f"{field}={metadata[field]}."
+            )
+    shape = metadata["image_shape"]
+    if len(shape) != 3 or any(type(n) is not int or n < 1 for n in shape):
+        raise InputError(
+            f"{source}: `image_shape` must be [height, width, channels] of "
+            f"positive integers. Received: image_shape={shape}."
+        )
+    names = metadata["class_names"]
+    if not all(isinstance(name, str) and name for name in names):
+        raise InputError(
+            f"{source}: `class_names` must hold non-empty strings. Received: "
+            f"class_names={names}."
+        )
+    if len(set(names)) != len(names) or len(names) != metadata["num_classes"]:
+        raise InputError(
+            f"{source}: `class_names` must hold one name per class, all "
+            f"different. Received: {len(set(names))} different names for "
+            f"num_classes={metadata['num_classes']}."
+        )
+
+
+_JSON_NAMES = {
+    dict: "an object",
+    int: "an integer",
+    list: "a list",
+    str: "a string",
+}
+
+
+def _file(path):
+    """Returns the metadata file of a version directory, or the file itself."""
+    path = pathlib.Path(path)
+    return path if path.name == METADATA_NAME else path / METADATA_NAME
