@@ -1,0 +1,21 @@
+"""Data sets: loading them, and batches of them."""
+
+from gdd_keras.data.dataset import Dataset
+from gdd_keras.data.dataset import ImageRows
+from gdd_keras.data.dataset import Split
+from gdd_keras.data.loading import load_dataset
+from gdd_keras.data.pipeline import BatchSampler
+from gdd_keras.data.pipeline import evaluation_batches
+from gdd_keras.data.pipeline import scale_images
+from gdd_keras.data.pipeline import training_batches
+
+__all__ = [
+    "BatchSampler",
+    "Dataset",
+    "ImageRows",
+    "Split",
+    "evaluation_batches",
+    "load_dataset",
+    "scale_images",
+    "training_batches",
+]

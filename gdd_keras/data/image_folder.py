@@ -1,0 +1,225 @@
+"""Folders of images, one folder per class."""
+
+import collections
+import concurrent.futures
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from gdd_keras.config import InputError
+from gdd_keras.data.raw import RawData
+from gdd_keras.data.raw import RawSplit
+from gdd_keras.data.raw import safe_name
+
+__all__ = ["open_image_folder"]
+
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
+_MAX_PIXELS = 64 * 10**6
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+_FILES_PER_CHUNK = 256
+
+
+def open_image_folder(path):
+    """Opens `train/<class>/*` with an optional `test/`, or `<class>/*`.
+
+    Classes are the folder names in sorted order. Reads the header of every
+    file, decodes none.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        `RawData`; its image size is the most common one.
+
+    Raises:
+        InputError: If the folder does not hold images of two or more classes,
+            all with the same number of channels.
+    """
+    path = pathlib.Path(path).expanduser().resolve()
+    train_folder = path / "train"
+    if not train_folder.is_dir():
+        if (path / "test").is_dir():
+            raise InputError(
+                "An image folder must hold train/<class>/ beside its test/. "
+                f"Received: {path}, without train/. Add the training images."
+            )
+        train_folder = path
+    files = _files_by_class(train_folder)
+    if len(files) < 2:
+        raise InputError(
+            "An image folder must hold one folder of images per class, two "
+            f"or more. Received: {train_folder} with "
+            f"{len(files) or 'no'} such folder. Sort the images into "
+            "train/<class>/."
+        )
+    class_names = tuple(files)
+    splits = {"train": files}
+    if train_folder != path and (path / "test").is_dir():
+        splits["test"] = _test_files(path / "test", class_names)
+    listed = {
+        name: [
+            (file, class_names.index(label))
+            for label, members in by_class.items()
+            for file in members
+        ]
+        for name, by_class in splits.items()
+    }
+    every_file = [file for rows in listed.values() for file, _ in rows]
+    sizes, channels = _headers(every_file)
+    raw_splits = {
+        name: RawSplit(len(rows), functools.partial(_read, rows, channels))
+        for name, rows in listed.items()
+    }
+    return RawData(
+        name=safe_name(path.name),
+        source=f"folder {path}",
+        identity=_identity(path, every_file),
+        image_size=sizes.most_common(1)[0][0],
+        channels=channels,
+        class_names=class_names,
+        train=raw_splits["train"],
+        test=raw_splits.get("test"),
+    )
+
+
+def _files_by_class(folder):
+    """Returns a dict from class name to its image files, both sorted."""
+    files = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if not entry.is_dir() or entry.name.startswith("."):
+            continue
+        files[entry.name] = sorted(
+            file
+            for file in entry.iterdir()
+            if file.suffix.lower() in _SUFFIXES
+            and not file.name.startswith(".")
+        )
+        if not files[entry.name]:
+            raise InputError(
+                "A class folder must hold images "
+                f"({', '.join(_SUFFIXES)}). Received: {entry}, without any. "
+                "Add images or remove the folder."
+            )
+    return files
+
+
+def _test_files(folder, class_names):
+    """Returns the files of the test part, whose classes must be known."""
+    files = _files_by_class(folder)
+    unknown = [name for name in files if name not in class_names]
+    if unknown:
+        raise InputError(
+            "Classes of test/ must also be in train/ "
+            f"({', '.join(class_names[:10])}). Received: test/{unknown[0]}. "
+            "Rename or remove it."
+        )
+    if not files:
+        raise InputError(
+            f"test/ must hold test/<class>/ folders. Received: {folder}, "
+            "without any. Add them or remove test/."
+        )
+    return files
+
+
+def _headers(files):
+    """Returns a `Counter` of `(height, width)` and the one channel count."""
+    sizes = collections.Counter()
+    first_with = {}
+    for file in files:
+        with _opened(file) as image:
+            sizes[image.size[::-1]] += 1
+            channels = 1 if image.mode in _GREY_MODES else 3
+        first_with.setdefault(channels, file)
+    if len(first_with) > 1:
+        raise InputError(
+            "All images must have the same number of channels. Received: "
+            f"grey {first_with[1]} and colour {first_with[3]}. Convert one "
+            "kind to the other."
+        )
+    return sizes, next(iter(first_with))
+
+
+def _opened(file):
+    """Opens an image, its header only, and refuses absurd sizes."""
+    with warnings.catch_warnings():
+        # The limit below is stricter than Pillow's, and an error.
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(file)
+        except Image.DecompressionBombError as error:
+            raise _too_large(file, str(error)) from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _unreadable(file, error) from error
+    width, height = image.size
+    if width * height > _MAX_PIXELS:
+        image.close()
+        raise _too_large(file, f"{height}x{width} pixels")
+    return image
+
+
+def _too_large(file, what):
+    return InputError(
+        f"Images must have at most {_MAX_PIXELS // 10**6} megapixels. "
+        f"Received: {file}: {what}. Shrink or remove it."
+    )
+
+
+def _unreadable(file, error):
+    return InputError(
+        f"Images must be readable. Received: {file}: {error}. Replace or "
+        "remove this file."
+    )
+
+
+def _read(rows, channels, fit):
+    """Yields fitted images and labels; decodes in as many threads as cores."""
+
+    def decode(row):
+        # Fitted here, so that only small images wait in memory.
+        return fit(_decode(row[0], channels)[None])[0]
+
+    workers = os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(rows), _FILES_PER_CHUNK):
+            chunk = rows[start : start + _FILES_PER_CHUNK]
+            with warnings.catch_warnings():
+                # Pillow warns of odd metadata; the pixels are what counts.
+                warnings.simplefilter("ignore")
+                images = np.stack(list(pool.map(decode, chunk)))
+            yield images, np.array([label for _, label in chunk], np.int32)
+
+
+def _decode(file, channels):
+    """Returns uint8 `(height, width, channels)`; alpha is dropped."""
+    with _opened(file) as image:
+        try:
+            if image.mode.startswith("I"):
+                # Sixteen bits: Pillow's own conversion would clip them.
+                levels = np.asarray(image).astype(np.float64) / 257
+                pixels = np.rint(levels.clip(0, 255)).astype(np.uint8)
+            else:
+                mode = "L" if channels == 1 else "RGB"
+                pixels = np.asarray(image.convert(mode))
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise _unreadable(file, error) from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _identity(path, files):
+    """Returns text that changes when a file is added, removed or changed."""
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        entry = [
+            str(file.relative_to(path)),
+            status.st_size,
+            status.st_mtime_ns,
+        ]
+        digest.update(json.dumps(entry).encode())
+    return f"{path} {digest.hexdigest()}"
