@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import pathlib
 
 import keras
@@ -56,6 +57,8 @@ def export_generator(generator, directory, metadata):
         "numpy": importlib.metadata.version("numpy"),
         "tensorflow": tf.__version__,
     }
+    # As it will be read back: tuples become lists.
+    metadata = json.loads(json.dumps(metadata))
     given_versions = metadata.get("versions", {})
     if isinstance(given_versions, dict):
         versions = {**given_versions, **versions}

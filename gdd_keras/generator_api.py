@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from gdd_keras.config import InputError
-from gdd_keras.metadata import METADATA_NAME
+from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
 from gdd_keras.sampling import BLOCK_SIZE
 from gdd_keras.sampling import MAX_FIRST_INDEX
@@ -57,53 +57,6 @@ def load_generator(path):
             "with `python -m gdd_keras.distill`."
         )
     return DistilledGenerator(directory, loaded, metadata)
-
-
-def find_version(path):
-    """Returns the version directory that a path means; loads nothing.
-
-    Args:
-        path: Version directory, or its parent.
-
-    Returns:
-        `pathlib.Path` of the version directory.
-
-    Raises:
-        InputError: If there is none.
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise InputError(
-            f"`path` must be an exported generator. Received: {path}, which "
-            "does not exist. Make one with `python -m gdd_keras.distill`."
-        )
-    if not path.is_dir():
-        raise InputError(
-            f"`path` must be the directory of an exported generator. "
-            f"Received: {path}, a file. Pass its folder."
-        )
-    if _is_saved_model(path):
-        return path
-    if (path / METADATA_NAME).exists():
-        raise InputError(
-            f"`path` must hold a SavedModel. Received: {path}, which has a "
-            f"{METADATA_NAME} but no saved_model.pb. Export again."
-        )
-    versions = [
-        entry
-        for entry in path.iterdir()
-        if entry.name.isdigit() and _is_saved_model(entry)
-    ]
-    if versions:
-        return max(versions, key=lambda entry: int(entry.name))
-    below = sorted({found.parent.parent for found in _saved_models(path)})
-    hint = "Make one with `python -m gdd_keras.distill`."
-    if below:
-        hint = f"Did you mean {' or '.join(map(str, below))}?"
-    raise InputError(
-        "`path` must be a version directory of an exported generator, or its "
-        f"parent. Received: {path}, which holds no SavedModel. {hint}"
-    )
 
 
 class DistilledGenerator:
@@ -283,17 +236,3 @@ def _checked_integer(name, value, minimum, maximum):
             f"`{name}` must be at most {maximum}. Received: {name}={number}."
         )
     return number
-
-
-def _is_saved_model(path):
-    """Returns whether a directory holds a SavedModel."""
-    return (path / "saved_model.pb").is_file()
-
-
-def _saved_models(path):
-    """Returns the SavedModels one folder too deep, as in `saved_models/`."""
-    return [
-        found
-        for found in path.glob("*/*/saved_model.pb")
-        if found.parent.name.isdigit() and not found.parts[-3].startswith(".")
-    ]

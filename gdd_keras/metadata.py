@@ -1,4 +1,7 @@
-"""`metadata.json` beside an exported generator: written, checked, changed."""
+"""Exported generators on disk: found, and described by `metadata.json`.
+
+Nothing here imports TensorFlow, so that a wrong path is refused at once.
+"""
 
 import json
 import pathlib
@@ -9,6 +12,7 @@ from gdd_keras.config import InputError
 __all__ = [
     "METADATA_NAME",
     "check_metadata",
+    "find_version",
     "read_metadata",
     "update_metadata",
 ]
@@ -33,6 +37,53 @@ _SCHEMA = {
     "fingerprint": (str, False),
     "scores": ((dict, list), False),
 }
+
+
+def find_version(path):
+    """Returns the version directory that a path means; loads nothing.
+
+    Args:
+        path: Version directory, or its parent.
+
+    Returns:
+        `pathlib.Path` of the version directory.
+
+    Raises:
+        InputError: If there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise InputError(
+            f"`path` must be an exported generator. Received: {path}, which "
+            "does not exist. Make one with `python -m gdd_keras.distill`."
+        )
+    if not path.is_dir():
+        raise InputError(
+            f"`path` must be the directory of an exported generator. "
+            f"Received: {path}, a file. Pass its folder."
+        )
+    if _is_saved_model(path):
+        return path
+    if (path / METADATA_NAME).exists():
+        raise InputError(
+            f"`path` must hold a SavedModel. Received: {path}, which has a "
+            f"{METADATA_NAME} but no saved_model.pb. Export again."
+        )
+    versions = [
+        entry
+        for entry in path.iterdir()
+        if entry.name.isdigit() and _is_saved_model(entry)
+    ]
+    if versions:
+        return max(versions, key=lambda entry: int(entry.name))
+    below = sorted({found.parent.parent for found in _saved_models(path)})
+    hint = "Make one with `python -m gdd_keras.distill`."
+    if below:
+        hint = f"Did you mean {' or '.join(map(str, below))}?"
+    raise InputError(
+        "`path` must be a version directory of an exported generator, or its "
+        f"parent. Received: {path}, which holds no SavedModel. {hint}"
+    )
 
 
 def read_metadata(path):
@@ -132,10 +183,12 @@ def check_metadata(metadata, source):
             f"positive integers. Received: image_shape={shape}."
         )
     names = metadata["class_names"]
-    if not all(isinstance(name, str) and name for name in names):
+    if not all(isinstance(name, str) and name.strip() for name in names) or any(
+        len(name.splitlines()) > 1 for name in names
+    ):
         raise InputError(
-            f"{source}: `class_names` must hold non-empty strings. Received: "
-            f"class_names={names}."
+            f"{source}: `class_names` must hold non-empty strings of one line. "
+            f"Received: class_names={names}."
         )
     if len(set(names)) != len(names) or len(names) != metadata["num_classes"]:
         raise InputError(
@@ -157,3 +210,17 @@ def _file(path):
     """Returns the metadata file of a version directory, or the file itself."""
     path = pathlib.Path(path)
     return path if path.name == METADATA_NAME else path / METADATA_NAME
+
+
+def _is_saved_model(path):
+    """Returns whether a directory holds a SavedModel."""
+    return (path / "saved_model.pb").is_file()
+
+
+def _saved_models(path):
+    """Returns the SavedModels one folder too deep, as in `saved_models/`."""
+    return [
+        found
+        for found in path.glob("*/*/saved_model.pb")
+        if found.parent.name.isdigit() and not found.parts[-3].startswith(".")
+    ]
