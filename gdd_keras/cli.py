@@ -1,6 +1,7 @@
 """What all commands share: flags from config fields, errors, quiet start."""
 
 import argparse
+import logging
 import os
 import sys
 import typing
@@ -128,3 +129,5 @@ def _quiet_tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    # Python-side notes, such as that a second stage traces a second graph.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -349,12 +349,12 @@ class RunConfig(_Section):
 class Config:
     """All settings of a run, by section."""
 
-    data: DataConfig = DataConfig()
-    networks: NetworkConfig = NetworkConfig()
-    cgan: CGANConfig = CGANConfig()
-    matching: MatchingConfig = MatchingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    run: RunConfig = RunConfig()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    networks: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    cgan: CGANConfig = dataclasses.field(default_factory=CGANConfig)
+    matching: MatchingConfig = dataclasses.field(default_factory=MatchingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
 
 # Presets are data: field names are unique over all sections, so that a flat

@@ -1,0 +1,195 @@
+"""Stage 2: matching under a random pool, with its own `train_step`."""
+
+import tensorflow as tf
+
+from gdd_keras.cgan import ConditionalGAN
+from gdd_keras.data.augmentation import augment
+from gdd_keras.data.pipeline import scale_images
+from gdd_keras.losses import feature_matching_loss
+from gdd_keras.losses import logit_matching_loss
+
+__all__ = ["GenerativeDistiller"]
+
+
+class GenerativeDistiller(ConditionalGAN):
+    """Minimises L_total of eq. 8 over the generator's weights.
+
+    L_total = omega_g L_global + omega_l L_local + L_CGAN. The discriminator
+    goes on as in stage 1. Real image i and generated image i share a label
+    and a draw of differentiable augmentation; both are seen by the network
+    that `ModelPool.draw` put in use. With `omega_l = 0` this is DiM; with
+    both 0 it is the plain GAN, and the pool costs nothing.
+
+    Generator, discriminator and average may be those of a trained
+    `ConditionalGAN`; pass its `averaged_generator`'s weights on with
+    `continue_from`.
+
+    Reference:
+        - [Li et al., 2024](https://arxiv.org/abs/2404.17732), eq. 6-9
+        - [Wang et al., 2023](https://arxiv.org/abs/2303.04707)
+
+    Args:
+        generator: As in `ConditionalGAN`.
+        discriminator: As in `ConditionalGAN`.
+        pool: `ModelPool`.
+        omega_g: Weight of the global loss.
+        omega_l: Weight of the local loss.
+        matching_reduction: `"mean"` or `"sum"`.
+        matching_augmentation: `"none"`, `"crop"` or `"color_crop"`.
+        **kwargs: Of `ConditionalGAN`.
+    """
+
+    extra_metric_names = (
+        "global_loss",
+        "local_loss",
+        "pool_loss",
+        "total_loss",
+    )
+
+    def __init__(
+        self,
+        generator,
+        discriminator,
+        pool,
+        omega_g=0.01,
+        omega_l=0.001,
+        matching_reduction="mean",
+        matching_augmentation="none",
+        **kwargs,
+    ):
+        super().__init__(generator, discriminator, **kwargs)
+        self.pool = pool
+        self.omega_g = omega_g
+        self.omega_l = omega_l
+        self.matching_reduction = matching_reduction
+        self.matching_augmentation = matching_augmentation
+
+    @property
+    def matches(self):
+        """Whether any matching term has a weight."""
+        return self.omega_g > 0 or self.omega_l > 0
+
+    def continue_from(self, gan):
+        """Starts the moving average and its warm-up where stage 1 ended.
+
+        Args:
+            gan: `ConditionalGAN` that shares generator and discriminator.
+        """
+        self.averaged_generator.set_weights(
+            gan.averaged_generator.get_weights()
+        )
+        self.step.assign(gan.step)
+
+    def state(self):
+        """Returns all that a checkpoint must hold, name to trackable."""
+        state = super().state()
+        state["pool_index"] = self.pool.index
+        state["pool_draw_count"] = self.pool.draw_count
+        for index, (network, optimizer) in enumerate(
+            zip(self.pool.networks, self.pool.optimizers, strict=True)
+        ):
+            state[f"pool_network_{index}"] = network
+            state[f"pool_optimizer_{index}"] = optimizer
+        return state
+
+    def train_step(self, data):
+        """Takes one step of pool network, discriminator and generator.
+
+        Args:
+            data: As in `ConditionalGAN`; with `pool_images` uint8
+                `(k, batch, ...)` and `pool_labels` int32 `(k, batch)` the
+                drawn network first takes k SGD steps on them.
+
+        Returns:
+            Dict from metric name to its running mean.
+        """
+        real_images = scale_images(data["images"])
+        labels = data["labels"]
+        with tf.GradientTape() as tape:
+            generated_images = self._generate(labels)
+        losses = self._discriminator_step(
+            real_images, tf.stop_gradient(generated_images), labels
+        )
+        terms, image_gradients = self._adversarial_terms(
+            generated_images, labels
+        )
+        losses.update(terms)
+        total = terms["adversarial_loss"]
+        if self.has_class_logits:
+            total += self.auxiliary_weight * terms["classification_loss"]
+        if self.matches:
+            terms, matching_gradients = self._matching_terms(
+                data, real_images, tf.stop_gradient(generated_images)
+            )
+            losses.update(terms)
+            total += self.omega_g * terms["global_loss"]
+            total += self.omega_l * terms["local_loss"]
+            image_gradients += matching_gradients
+        losses["total_loss"] = total
+        self._apply_to_generator(tape, generated_images, image_gradients)
+        return self._finish_step(losses)
+
+    def _matching_terms(self, data, real_images, generated_images):
+        """Returns eq. 6 and 7, unweighted, and their weighted gradient.
+
+        The gradient is taken at the images, inside the branch of the network
+        in use, so that no other network is touched.
+        """
+        seed = self._random_seed(4)
+        real_images = augment(real_images, self.matching_augmentation, seed)
+
+        def match(index):
+            pool_loss = self._train_pool(index, data)
+            real_logits, real_features = self.pool.features(index, real_images)
+            with tf.GradientTape() as tape:
+                tape.watch(generated_images)
+                logits, features = self.pool.features(
+                    index,
+                    augment(
+                        generated_images, self.matching_augmentation, seed
+                    ),
+                )
+                global_loss = logit_matching_loss(
+                    real_logits, logits, self.matching_reduction
+                )
+                local_loss = feature_matching_loss(
+                    real_features, features, self.matching_reduction
+                )
+                weighted = (
+                    self.omega_g * global_loss + self.omega_l * local_loss
+                )
+            gradient = tape.gradient(weighted, generated_images)
+            return global_loss, local_loss, pool_loss, gradient
+
+        global_loss, local_loss, pool_loss, gradient = self.pool.switch(match)
+        terms = {
+            "global_loss": global_loss,
+            "local_loss": local_loss,
+            "pool_loss": pool_loss,
+        }
+        return terms, gradient
+
+    def _train_pool(self, index, data):
+        """Trains network `index` on its own real batches; mean loss, or 0."""
+        if "pool_images" not in data:
+            return tf.constant(0.0)
+        steps = data["pool_images"].shape[0]
+
+        def train(step, total):
+            images = augment(
+                scale_images(data["pool_images"][step]),
+                self.matching_augmentation,
+                tf.random.experimental.stateless_fold_in(
+                    self._random_seed(5), step
+                ),
+            )
+            labels = data["pool_labels"][step]
+            return step + 1, total + self.pool.train_on(index, images, labels)
+
+        _, total = tf.while_loop(
+            lambda step, _: step < steps,
+            train,
+            (tf.constant(0), tf.constant(0.0)),
+            parallel_iterations=1,
+        )
+        return total / steps

@@ -1,0 +1,94 @@
+"""Discriminators that also see the label."""
+
+import keras
+from keras import layers
+from keras import ops
+
+from gdd_keras.networks.generator import count_halvings
+from gdd_keras.networks.initializers import seeded_initializers
+
+__all__ = ["build_discriminator"]
+
+
+def build_discriminator(
+    image_shape,
+    num_classes,
+    architecture="compact",
+    conditioning="auxiliary",
+    width=64,
+    seed=0,
+):
+    """Builds D(x | y).
+
+    Reference:
+        - [Odena et al., 2017](https://arxiv.org/abs/1610.09585), auxiliary
+          classifier
+        - [Miyato & Koyama, 2018](https://arxiv.org/abs/1802.05637), projection
+        - [Miyato et al., 2018](https://arxiv.org/abs/1802.05957), spectral
+          normalisation
+        - [Wang et al., 2023](https://arxiv.org/abs/2303.04707), for `dim`
+
+    Args:
+        image_shape: `(height, width, channels)`, at least 8 pixels a side.
+        num_classes: Length of the one-hot label.
+        architecture: `"compact"` (strided 4x4 convolutions with spectral
+            normalisation, channels doubling from `width`) or `"dim"` (eight
+            convolutions of `width` channels with layer normalisation).
+        conditioning: `"auxiliary"` adds class logits; `"projection"` adds the
+            inner product of features and label embedding to the score.
+        width: Channels, see `architecture`.
+        seed: Integer seed of the weights.
+
+    Returns:
+        `keras.Model` called as `discriminator([images, one_hot_labels])`;
+        gives a dict of `"scores"` float32 `(batch,)`, unbounded, higher for
+        real, and under `"auxiliary"` `"class_logits"` `(batch, num_classes)`.
+    """
+    with seeded_initializers(seed):
+        images = keras.Input(image_shape, name="images")
+        one_hot_labels = keras.Input((num_classes,), name="one_hot_labels")
+        # The Lipschitz bound of hinge and non-saturating training; WGAN-GP
+        # bounds the gradient instead.
+        if architecture == "compact":
+            bounded = layers.SpectralNormalization
+            x = _compact_trunk(images, count_halvings(image_shape), width)
+        else:
+            bounded = _as_is
+            x = _dim_trunk(images, width)
+        scores = bounded(layers.Dense(1))(x)
+        outputs = {}
+        if conditioning == "projection":
+            embedding = bounded(layers.Dense(x.shape[-1], use_bias=False))(
+                one_hot_labels
+            )
+            scores = scores + ops.sum(embedding * x, axis=-1, keepdims=True)
+        else:
+            outputs["class_logits"] = layers.Dense(
+                num_classes, name="class_logits"
+            )(x)
+        outputs["scores"] = ops.squeeze(scores, axis=-1)
+    return keras.Model(
+        [images, one_hot_labels], outputs, name="discriminator"
+    )
+
+
+def _compact_trunk(x, halvings, width):
+    for index in range(halvings):
+        convolution = layers.Conv2D(
+            width * 2**index, 4, strides=2, padding="same"
+        )
+        x = layers.SpectralNormalization(convolution)(x)
+        x = layers.LeakyReLU(0.1)(x)
+    return layers.Flatten()(x)
+
+
+def _dim_trunk(x, width):
+    for strides in (1, 2, 1, 2, 1, 1, 1, 2):
+        x = layers.Conv2D(width, 3, strides=strides, padding="same")(x)
+        x = layers.LayerNormalization(axis=(1, 2, 3), epsilon=1e-5)(x)
+        x = layers.LeakyReLU(0.01)(x)
+    return layers.GlobalMaxPooling2D()(x)
+
+
+def _as_is(layer):
+    return layer

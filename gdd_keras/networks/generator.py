@@ -1,0 +1,115 @@
+"""Conditional generators for any image size from 8 pixels up."""
+
+import math
+
+import keras
+from keras import layers
+
+from gdd_keras.networks.initializers import seeded_initializers
+
+__all__ = ["build_generator", "count_halvings"]
+
+# Moving averages over about ten batches: the export uses them, and Keras's
+# default of 0.99 lags behind a generator that still moves fast.
+_BATCH_NORM_MOMENTUM = 0.9
+
+
+def count_halvings(image_shape):
+    """Returns how often both sides can be halved without falling below 4."""
+    return max(1, int(math.log2(min(image_shape[:2]) / 4)))
+
+
+def build_generator(
+    image_shape,
+    num_classes,
+    architecture="compact",
+    latent_dim=90,
+    width=32,
+    seed=0,
+):
+    """Builds G([z + y]) of eq. 5: latents and label, concatenated.
+
+    A dense layer makes a map of four to seven pixels a side, one transposed
+    convolution doubles it per resolution, and what exceeds the image is
+    cropped evenly.
+
+    Reference:
+        - [Li et al., 2024](https://arxiv.org/abs/2404.17732), eq. 5
+        - [Wang et al., 2023](https://arxiv.org/abs/2303.04707), for `dim`
+
+    Args:
+        image_shape: `(height, width, channels)`, at least 8 pixels a side.
+        num_classes: Length of the one-hot label.
+        architecture: `"compact"` (channels halve at each resolution, down to
+            `width`) or `"dim"` (constant `width`, more convolutions).
+        latent_dim: Length of z.
+        width: Channels, see `architecture`.
+        seed: Integer seed of the weights.
+
+    Returns:
+        `keras.Model` called as `generator([latents, one_hot_labels])`, with
+        latents float32 `(batch, latent_dim)` and one-hot labels float32
+        `(batch, num_classes)`; gives float32 images in [-1, 1].
+    """
+    height, width_pixels, channels = image_shape
+    halvings = count_halvings(image_shape)
+    start = tuple(
+        math.ceil(side / 2**halvings) for side in (height, width_pixels)
+    )
+    with seeded_initializers(seed):
+        latents = keras.Input((latent_dim,), name="latents")
+        one_hot_labels = keras.Input((num_classes,), name="one_hot_labels")
+        x = layers.Concatenate()([latents, one_hot_labels])
+        if architecture == "compact":
+            x = _compact_trunk(x, start, halvings, width)
+        else:
+            x = _dim_trunk(x, start, halvings, width)
+        x = layers.Conv2D(channels, 3, padding="same")(x)
+        excess = (x.shape[1] - height, x.shape[2] - width_pixels)
+        if any(excess):
+            x = layers.Cropping2D(
+                [(extra // 2, extra - extra // 2) for extra in excess]
+            )(x)
+        images = layers.Activation("tanh", name="images")(x)
+    return keras.Model([latents, one_hot_labels], images, name="generator")
+
+
+def _compact_trunk(x, start, halvings, width):
+    """Halves the channels at each resolution, ending with `width`."""
+    x = _dense_start(x, start, width * 2**halvings)
+    for index in reversed(range(halvings)):
+        x = _upsample(x, width * 2**index)
+    return x
+
+
+def _dim_trunk(x, start, halvings, width):
+    """Keeps `width` channels, with convolutions between the doublings."""
+    x = _dense_start(x, start, width)
+    for index in range(halvings):
+        x = _upsample(x, width)
+        if index == 0:
+            convolutions = 3
+        else:
+            # The last resolution's convolution is the one to the image.
+            convolutions = 0 if index == halvings - 1 else 1
+        for _ in range(convolutions):
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+            x = _norm_relu(x)
+    return x
+
+
+def _dense_start(x, start, channels):
+    x = layers.Dense(math.prod(start) * channels, use_bias=False)(x)
+    return _norm_relu(layers.Reshape((*start, channels))(x))
+
+
+def _upsample(x, channels):
+    x = layers.Conv2DTranspose(
+        channels, 4, strides=2, padding="same", use_bias=False
+    )(x)
+    return _norm_relu(x)
+
+
+def _norm_relu(x):
+    x = layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x)
+    return layers.ReLU()(x)

@@ -1,0 +1,170 @@
+"""The pool of randomly initialised networks that stage 2 matches under."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gdd_keras.config import InputError
+from gdd_keras.config import POOL_NETWORKS
+from gdd_keras.losses import classification_loss
+from gdd_keras.networks.classifiers import build_classifier
+from gdd_keras.networks.classifiers import feature_extractor
+
+__all__ = ["ModelPool"]
+
+# DiM's pool holds narrow ResNets.
+_POOL_ARGUMENTS = {"resnet10": {"width": 32}, "resnet18": {"width": 32}}
+
+
+class ModelPool:
+    """Networks drawn at random and re-initialised, one in use at a time.
+
+    The network in use is an index variable, not a Python attribute: a
+    compiled `train_step` freezes attributes, and would match under its first
+    network for ever.
+
+    Reference:
+        - [Li et al., 2024](https://arxiv.org/abs/2404.17732), section 3.2
+
+    Args:
+        names: Networks, as in `build_classifier`.
+        local_layers: Layer compared by the local loss: one name for all, or
+            one per network.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of classes.
+        mean: Per-channel means in [-1, 1].
+        std: Per-channel standard deviations.
+        learning_rate: SGD rate (momentum 0.9) of `train_on`.
+        seed: Integer; draw n is a function of (seed, n).
+
+    Raises:
+        InputError: If a network or a layer does not exist.
+    """
+
+    def __init__(
+        self,
+        names,
+        local_layers,
+        image_shape,
+        num_classes,
+        mean=None,
+        std=None,
+        learning_rate=0.01,
+        seed=0,
+    ):
+        names = tuple(names)
+        local_layers = tuple(local_layers)
+        if len(local_layers) == 1:
+            local_layers *= len(names)
+        if len(local_layers) != len(names):
+            raise InputError(
+                "`local_layer` must be one name, or one for each network of "
+                f"the pool ({' '.join(names) or POOL_NETWORKS}). Received: "
+                f"{len(local_layers)} names for {len(names)} networks."
+            )
+        self.names = names
+        self.local_layers = local_layers
+        self.seed = seed
+        self._build_arguments = (tuple(image_shape), num_classes, mean, std)
+        self.networks = [
+            self._build(index, seed) for index in range(len(names))
+        ]
+        self.extractors = [
+            feature_extractor(network, [layer])
+            for network, layer in zip(
+                self.networks, local_layers, strict=True
+            )
+        ]
+        self.optimizers = [
+            keras.optimizers.SGD(learning_rate, momentum=0.9) for _ in names
+        ]
+        for optimizer, network in zip(
+            self.optimizers, self.networks, strict=True
+        ):
+            optimizer.build(network.trainable_variables)
+        self.index = tf.Variable(0, trainable=False, dtype=tf.int32)
+        self.draw_count = tf.Variable(-1, trainable=False, dtype=tf.int64)
+
+    def draw(self, number):
+        """Puts draw `number` in use: another network, with fresh weights.
+
+        Args:
+            number: Non-negative integer; the same number gives the same
+                network and weights.
+        """
+        generator = np.random.default_rng([self.seed, number])
+        index = int(generator.integers(len(self.names)))
+        weights_seed = int(generator.integers(2**31))
+        fresh = self._build(index, weights_seed)
+        self.networks[index].set_weights(fresh.get_weights())
+        optimizer = self.optimizers[index]
+        for variable in optimizer.variables:
+            # Momentum of the network before it is none of this one's.
+            if variable is not optimizer.learning_rate:
+                variable.assign(keras.ops.zeros_like(variable))
+        self.index.assign(index)
+        self.draw_count.assign(number)
+
+    @property
+    def current_name(self):
+        """Name of the network in use."""
+        return self.names[int(self.index.numpy())]
+
+    def switch(self, function):
+        """Calls `function(i)` for the network in use, inside the graph.
+
+        Args:
+            function: Takes a Python integer, the network's position; must
+                return tensors of the same shapes for all.
+
+        Returns:
+            What the function returned for the network in use.
+        """
+        if len(self.networks) == 1:
+            return function(0)
+        branches = [
+            lambda index=index: function(index)
+            for index in range(len(self.networks))
+        ]
+        return tf.switch_case(tf.convert_to_tensor(self.index), branches)
+
+    def train_on(self, index, images, labels):
+        """Takes one SGD step of network `index`.
+
+        Args:
+            index: Position of the network.
+            images: float32 `(batch, height, width, channels)`.
+            labels: int32 `(batch,)`.
+
+        Returns:
+            Scalar cross-entropy before the step.
+        """
+        network = self.networks[index]
+        with tf.GradientTape() as tape:
+            loss = classification_loss(labels, network(images, training=True))
+        variables = network.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        self.optimizers[index].apply(gradients, variables)
+        return loss
+
+    def features(self, index, images):
+        """Returns logits and local features of network `index`.
+
+        Args:
+            index: Position of the network.
+            images: float32 `(batch, height, width, channels)`.
+
+        Returns:
+            `(logits, features)`.
+        """
+        outputs = self.extractors[index](images, training=True)
+        return outputs["logits"], outputs[self.local_layers[index]]
+
+    def _build(self, index, seed):
+        name = self.names[index]
+        return build_classifier(
+            name,
+            *self._build_arguments,
+            seed=seed,
+            **_POOL_ARGUMENTS.get(name, {}),
+        )
