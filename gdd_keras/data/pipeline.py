@@ -98,7 +98,8 @@ def training_batches(
     """Returns endless training batches; step s depends on seed and s alone.
 
     A run that resumes at step s passes `start_step=s` and sees exactly the
-    batches that it would have seen without the break.
+    batches that it would have seen without the break. For `Model.fit`, pass
+    `steps_per_epoch` and `shuffle=False`; Keras warns otherwise.
 
     Args:
         split: `Split` with at least one image.

@@ -166,11 +166,14 @@ def _prepared(name, folder):
         raise _damaged(name, folder, error) from error
 
 
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _damaged(name, folder, error):
-    text = str(error).strip().splitlines() or [type(error).__name__]
     return InputError(
         f"The TFDS data of {name!r} must be complete. Received: {folder}: "
-        f"{text[0]}. Remove its folder there and prepare it again."
+        f"{_first_line(error)}. Remove its folder there and prepare it again."
     )
 
 
@@ -190,10 +193,11 @@ def _check_known(tfds, name, folder):
     try:
         builder = tfds.builder(name, data_dir=folder)
     except Exception as error:
-        text = str(error).strip().splitlines() or [type(error).__name__]
+        # TFDS puts the call before the reason.
+        reason = _first_line(error).split('}": ')[-1]
         raise InputError(
             "`dataset` must be a data set that TFDS can build. Received: "
-            f"{name!r}: {text[0]} Correct its config or version."
+            f"{name!r}: {reason} Correct its config or version."
         ) from error
     _features(tfds, name, builder)
 
@@ -320,7 +324,8 @@ def _read(tfds, builder, split, features, fit):
         if features.image_size is not None:
             pixels = np.prod(features.image_size) * features.channels
             rows = int(max(1, min(1024, CHUNK_BYTES // pixels)))
-        iterator = iter(examples.batch(rows).as_numpy_iterator())
+        batches = examples.batch(rows).prefetch(2)
+        iterator = iter(batches.as_numpy_iterator())
     while True:
         try:
             batch = next(iterator)

@@ -1,0 +1,159 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gdd_keras.config import InputError
+
+
+def grey(value=0, shape=(8, 10)):
+    return np.full(shape, value, np.uint8)
+
+
+def colour(value=0, shape=(8, 10)):
+    return np.full((*shape, 3), value, np.uint8)
+
+
+def two_classes(prefix="", **extra):
+    files = {
+        f"{prefix}{name}/{i}.png": grey(10 * i + j)
+        for j, name in enumerate(("cat", "dog"))
+        for i in range(4)
+    }
+    return {**files, **extra}
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds no pixels."""
+    fields = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = b"IHDR" + fields
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + struct.pack(">I", 0)
+        + b"IDAT"
+        + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
+
+
+def test_real_colour_images(shared_dir, load):
+    folder = shared_dir / "image_folders" / "cifar10_subset"
+    dataset = load(folder)
+    assert dataset.name == "cifar10_subset"
+    assert dataset.image_shape == (32, 32, 3)
+    assert dataset.class_names[:3] == ("airplane", "automobile", "bird")
+    assert dataset.class_counts == {
+        "train": (450,) * 10,
+        "validation": (50,) * 10,
+        "test": (200,) * 10,
+    }
+    assert dataset.augmentation == "color_crop"
+    first = sorted((folder / "test" / "airplane").iterdir())[0]
+    np.testing.assert_array_equal(
+        dataset.test.images[0], np.asarray(Image.open(first))
+    )
+    scaled = dataset.train.images / 127.5 - 1
+    np.testing.assert_allclose(dataset.mean, scaled.mean((0, 1, 2)))
+    np.testing.assert_allclose(dataset.std, scaled.std((0, 1, 2)))
+
+
+@pytest.mark.parametrize("prefix", ["", "train/"])
+def test_both_layouts(make_folder, load, prefix):
+    files = two_classes(prefix)
+    files[f"{prefix}cat/notes.txt"] = b"not an image"
+    files[f"{prefix}.hidden/x.png"] = grey()
+    files["README.png"] = grey()
+    dataset = load(make_folder(files))
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.image_shape == (8, 10, 1)
+    assert dataset.test is None
+    np.testing.assert_array_equal(
+        dataset.train.images[:, 0, 0, 0] % 10, dataset.train.labels
+    )
+
+
+def test_most_common_size_wins_and_image_size_overrides(make_folder, load):
+    folder = make_folder(two_classes(**{"cat/big.png": grey(5, (30, 20))}))
+    dataset = load(folder)
+    assert dataset.image_shape == (8, 10, 1)
+    assert len(dataset.train) + len(dataset.validation) == 9
+    assert load(folder, image_size=(16, 12)).image_shape == (16, 12, 1)
+
+
+def test_modes_become_grey_or_colour(make_folder, load):
+    folder = make_folder({"a/1.png": colour(9), "b/1.jpg": colour(9)})
+    palette = Image.new("P", (10, 8), 1)
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    palette.save(folder / "a" / "palette.png", transparency=b"\x00\x80")
+    Image.new("RGBA", (10, 8), (9, 9, 9, 40)).save(folder / "b" / "alpha.png")
+    Image.new("CMYK", (10, 8), (246, 246, 246, 0)).save(folder / "b" / "c.jpg")
+    images = load(folder).train.images
+    assert images.shape[1:] == (8, 10, 3)
+    np.testing.assert_allclose(images, 9, atol=2)  # JPEG is lossy
+
+
+def test_sixteen_bit_grey_keeps_its_range(make_folder, load):
+    folder = make_folder(two_classes())
+    deep = np.full((8, 10), 0x8080, np.uint16)
+    for name in ("cat/5.png", "cat/6.png", "cat/7.png"):
+        Image.fromarray(deep).save(folder / name)
+    assert 0x80 in load(folder).train.images
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"notes.txt": b"x"}, r"one folder of images per class.*with no such"),
+        ({"cat/1.png": grey()}, r"two or more.*with 1 such folder"),
+        (two_classes(**{"owl/x.txt": b""}), r"must hold images.*owl"),
+        (
+            two_classes(**{"dog/bad.png": b"no image"}),
+            r"must be readable.*dog/bad\.png",
+        ),
+        (
+            two_classes(**{"dog/rgb.png": colour()}),
+            r"same number of channels.*cat/0\.png.*dog/rgb\.png",
+        ),
+        (
+            two_classes("train/", **{"test/owl/1.png": grey()}),
+            r"Classes of test/ must also be in train/.*test/owl",
+        ),
+        (
+            two_classes("train/", **{"test/x.txt": b""}),
+            r"test/ must hold test/<class>/",
+        ),
+        ({"test/cat/1.png": grey()}, r"train/<class>/ beside its test/"),
+        (
+            two_classes(**{"dog/huge.png": png_header(9000, 9000)}),
+            r"at most 64 megapixels.*dog/huge\.png: 9000x9000",
+        ),
+        (
+            two_classes(**{"dog/bomb.png": png_header(60000, 60000)}),
+            r"at most 64 megapixels.*dog/bomb\.png",
+        ),
+        (
+            {"a/1.png": grey(0, (7, 8)), "b/1.png": grey(0, (7, 8))},
+            r"8 to 1024 pixels.*7x8.*--image-size",
+        ),
+        (
+            {"a/1.png": grey(), "b/1.png": grey()},
+            r"two or more training images.*one image per class",
+        ),
+    ],
+)
+def test_bad_folders_are_named(make_folder, load, files, message):
+    with pytest.raises(InputError, match=message):
+        load(make_folder(files))
+
+
+def test_truncated_image_is_named(make_folder, load):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    folder = make_folder({"a/1.png": noise, "a/2.png": noise, "b/1.png": noise})
+    content = (folder / "a/2.png").read_bytes()
+    (folder / "a/2.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"must be readable.*a/2\.png"):
+        load(folder)
