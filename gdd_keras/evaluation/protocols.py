@@ -1,0 +1,376 @@
+"""The two protocols of the literature: `stream` and `fixed`.
+
+- `stream`: every batch shows fresh images, labels balanced; constant rate.
+- `fixed`: the same stored images in every epoch; the rate falls to a tenth at
+  half time.
+
+Both train networks from scratch with SGD (momentum 0.9, weight decay 5e-4) on
+hard labels and report the accuracy after the **last** epoch. Figures of one
+are not comparable with figures of the other.
+
+Reference:
+    - [Wang et al., 2023](https://arxiv.org/abs/2303.04707), stream
+    - [Zhao & Bilen, 2021](https://arxiv.org/abs/2102.08259), fixed
+"""
+
+import dataclasses
+import math
+import statistics
+import sys
+import time
+
+import keras
+
+from gdd_keras.config import InputError
+from gdd_keras.config import RunError
+from gdd_keras.evaluation.sources import FixedSet
+from gdd_keras.evaluation.sources import GeneratorStream
+from gdd_keras.evaluation.sources import RealStream
+from gdd_keras.evaluation.sources import first_real_images
+from gdd_keras.evaluation.sources import generated_set
+from gdd_keras.evaluation.training import EvalTrainer
+from gdd_keras.networks.classifiers import build_classifier
+
+__all__ = [
+    "Score",
+    "check_classes",
+    "evaluate_generator",
+    "evaluate_real",
+    "evaluate_source",
+    "summarize",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Accuracy of one network.
+
+    Attributes:
+        method: What it was trained on, for instance `generator`.
+        protocol: `stream` or `fixed`.
+        ipc: Images per class: per epoch under `stream`, in all under `fixed`.
+        network: Name of the network.
+        seed: Seed of its weights, images and augmentation.
+        epochs: Epochs trained.
+        augmentation: Augmentation while it trained.
+        distinct_images: Different images it was shown.
+        split: Split of the accuracy.
+        accuracy: Fraction of right answers after the last epoch.
+        seconds: Time for training and scoring.
+    """
+
+    method: str
+    protocol: str
+    ipc: int
+    network: str
+    seed: int
+    epochs: int
+    augmentation: str
+    distinct_images: int
+    split: str
+    accuracy: float
+    seconds: float
+
+
+def evaluate_generator(
+    generator,
+    dataset,
+    config,
+    seed=0,
+    split="test",
+    verbose=1,
+    method="generator",
+):
+    """Trains networks on a generator's images and scores them.
+
+    Network n has the seed `seed + n`: it draws the weights, the images and
+    the augmentation.
+
+    Args:
+        generator: `DistilledGenerator`, or Keras generator of `[latents,
+            one_hot_labels]`.
+        dataset: `Dataset` to score on; its training images are not used, but
+            for their mean and standard deviation.
+        config: `EvaluationConfig`.
+        seed: Integer >= 0, the first network's.
+        split: Split to score on. Use `validation` for every choice and
+            `test` for the final figure only.
+        verbose: 1 shows progress, 0 nothing.
+        method: Name for the scores.
+
+    Returns:
+        List of `Score`, one per network; see `summarize`.
+
+    Raises:
+        InputError: If generator, data set and config do not fit together.
+        RunError: If a network's loss is no longer finite.
+
+    Example:
+        ```python
+        scores = evaluate_generator(
+            load_generator("saved_models/digits"),
+            load_dataset(DataConfig()),
+            EvaluationConfig(ipc=10, num_seeds=5),
+        )
+        print(summarize(scores)["accuracy_mean"])
+        ```
+    """
+    _check_generator(generator, dataset)
+    if config.protocol == "stream":
+        source = GeneratorStream(generator, config.ipc)
+    else:
+        source = FixedSet(
+            generated_set(generator, config.ipc),
+            config.ipc * dataset.num_classes,
+        )
+    return evaluate_source(
+        source, dataset, config, seed, split, verbose, method
+    )
+
+
+def evaluate_real(dataset, config, seed=0, split="test", verbose=1):
+    """Puts real images in the generator's place, all else being equal.
+
+    Under `stream` these are fresh real images, the natural ceiling (method
+    `real_stream`); under `fixed`, a random subset (method `random`).
+
+    Args:
+        dataset: `Dataset` whose training part gives the images.
+        config: As in `evaluate_generator`, as are the rest and the result.
+        seed: The first network's.
+        split: Split to score on.
+        verbose: 1 shows progress, 0 nothing.
+    """
+    if config.protocol == "stream":
+        method = "real_stream"
+        source = RealStream(dataset.train, config.ipc, dataset.num_classes)
+    else:
+        method = "random"
+        source = FixedSet(
+            first_real_images(dataset.train, config.ipc, dataset.num_classes),
+            config.ipc * dataset.num_classes,
+        )
+    return evaluate_source(
+        source, dataset, config, seed, split, verbose, method
+    )
+
+
+def evaluate_source(
+    source, dataset, config, seed=0, split="test", verbose=1, method="source"
+):
+    """Trains `config.num_seeds` networks on any source and scores them.
+
+    Args:
+        source: See `gdd_keras.evaluation.sources`.
+        dataset: As in `evaluate_generator`, as are the rest and the result.
+        config: `EvaluationConfig`; its protocol sets the schedule.
+        seed: The first network's.
+        split: Split to score on.
+        verbose: 1 shows progress, 0 nothing.
+        method: Name for the scores.
+    """
+    scored_split = _pick_split(dataset, split)
+    augmentation = config.eval_augmentation
+    if augmentation == "auto":
+        augmentation = dataset.augmentation
+    eval_model = _build(config, dataset, seed)
+    trainer = EvalTrainer(
+        eval_model,
+        source,
+        config.eval_epochs,
+        config.eval_learning_rate,
+        augmentation,
+        decay_at_half=config.protocol == "fixed",
+    )
+    scores = []
+    for index in range(config.num_seeds):
+        network_seed = (seed + index) % 2**31
+        title = (
+            f"{method}, {config.protocol}, IPC {config.ipc}, {config.network} "
+            f"{index + 1} of {config.num_seeds}"
+        )
+        started = time.monotonic()
+        # The same compiled step serves all networks; only the values differ.
+        _copy_values(_build(config, dataset, network_seed), eval_model)
+        source.reset(network_seed)
+        _train(trainer, network_seed, title, verbose)
+        accuracy = trainer.score(scored_split)
+        if verbose:
+            print(f"accuracy on {split}: {accuracy:.2%}", flush=True)
+        scores.append(
+            Score(
+                method=method,
+                protocol=config.protocol,
+                ipc=config.ipc,
+                network=config.network,
+                seed=network_seed,
+                epochs=config.eval_epochs,
+                augmentation=augmentation,
+                distinct_images=source.num_distinct(config.eval_epochs),
+                split=split,
+                accuracy=accuracy,
+                seconds=round(time.monotonic() - started, 3),
+            )
+        )
+    return scores
+
+
+def check_classes(image_shape, num_classes, class_names, dataset):
+    """Checks that a generator makes images of a data set.
+
+    Args:
+        image_shape: `(height, width, channels)` of the generator.
+        num_classes: Its number of classes.
+        class_names: Its class names in order, or `None` if unknown.
+        dataset: `Dataset`.
+
+    Raises:
+        InputError: Saying what differs.
+    """
+    if tuple(image_shape) != tuple(dataset.image_shape):
+        raise InputError(
+            f"The generator must make images of {dataset.source}, "
+            f"{tuple(dataset.image_shape)}. Received: a generator of "
+            f"{tuple(image_shape)}. Set `--image-size`, or choose the data "
+            "set that it was distilled from."
+        )
+    if num_classes != dataset.num_classes:
+        raise InputError(
+            f"The generator must have the {dataset.num_classes} classes of "
+            f"{dataset.source}. Received: a generator of {num_classes}. "
+            "Choose the data set that it was distilled from."
+        )
+    if class_names is not None and list(class_names) != list(
+        dataset.class_names
+    ):
+        label, own, other = next(
+            (i, *names)
+            for i, names in enumerate(
+                zip(class_names, dataset.class_names, strict=True)
+            )
+            if names[0] != names[1]
+        )
+        raise InputError(
+            f"The generator must have the class names of {dataset.source}, in "
+            f"order. Received: label {label} is {own!r} in the generator and "
+            f"{other!r} in the data. Choose the data set that it was "
+            "distilled from."
+        )
+
+
+def summarize(scores):
+    """Returns mean and sample standard deviation over networks.
+
+    Args:
+        scores: Scores that differ in nothing but the seed and what follows
+            from it.
+
+    Returns:
+        Dict ready for JSON: the common fields of the scores, `seeds`,
+        `num_seeds`, `accuracies`, `accuracy_mean`, `accuracy_std` (divisor
+        n - 1; `None` for one network, which has no spread),
+        `distinct_images` (shown to each network; the mean if they differ)
+        and `seconds` (of all).
+
+    Raises:
+        ValueError: If there are no scores, or they do not belong together.
+    """
+    own = ("seed", "accuracy", "distinct_images", "seconds")
+    groups = [
+        {k: v for k, v in dataclasses.asdict(s).items() if k not in own}
+        for s in scores
+    ]
+    if not groups or any(group != groups[0] for group in groups):
+        raise ValueError(
+            "`scores` must hold one or more scores of the same method, "
+            f"protocol and network. Received: {len(groups)} scores"
+            f"{' that differ' if groups else ''}. Summarise each group alone."
+        )
+    accuracies = [score.accuracy for score in scores]
+    return {
+        **groups[0],
+        "num_seeds": len(scores),
+        "seeds": [score.seed for score in scores],
+        "accuracies": accuracies,
+        "accuracy_mean": statistics.fmean(accuracies),
+        "accuracy_std": (
+            statistics.stdev(accuracies) if len(accuracies) > 1 else None
+        ),
+        "distinct_images": round(
+            statistics.fmean(score.distinct_images for score in scores)
+        ),
+        "seconds": round(sum(score.seconds for score in scores), 3),
+    }
+
+
+def _check_generator(generator, dataset):
+    """Raises `InputError` if shapes or classes differ."""
+    if isinstance(generator, keras.Model):
+        output_shape = generator.output_shape[1:]
+        num_classes = generator.inputs[1].shape[-1]
+        check_classes(output_shape, num_classes, None, dataset)
+    else:
+        check_classes(
+            generator.image_shape,
+            generator.num_classes,
+            generator.class_names,
+            dataset,
+        )
+
+
+def _pick_split(dataset, name):
+    """Returns the split to score on, or raises `InputError`."""
+    if name not in ("test", "validation"):
+        raise InputError(
+            f"`split` must be test or validation. Received: split={name}."
+        )
+    split = dataset.splits.get(name)
+    if split is None or not len(split):
+        raise InputError(
+            f"{dataset.source} must have images in the split `{name}` to "
+            "score on. Received: none. Score on another with "
+            f"`--split {'validation' if name == 'test' else 'test'}`."
+        )
+    return split
+
+
+def _build(config, dataset, seed):
+    return build_classifier(
+        config.network,
+        dataset.image_shape,
+        dataset.num_classes,
+        dataset.mean,
+        dataset.std,
+        seed=seed,
+    )
+
+
+def _copy_values(source, target):
+    """Copies all variables, those of normalisation and dropout too."""
+    for new, variable in zip(source.variables, target.variables, strict=True):
+        variable.assign(new)
+
+
+def _train(trainer, seed, title, verbose):
+    """Trains one network under a progress bar; checks that it converges."""
+    bar = None
+    if verbose:
+        print(title, flush=True)
+        # In a log file one line at the end is enough.
+        bar = keras.utils.Progbar(
+            trainer.epochs,
+            verbose=1 if sys.stdout.isatty() else 2,
+            unit_name="epoch",
+            stateful_metrics=["loss"],
+        )
+
+    def progress(epochs, loss):
+        if not math.isfinite(loss):
+            raise RunError(
+                f"{title}: the loss is {loss} after {epochs} of "
+                f"{trainer.epochs} epochs. Lower `--eval-learning-rate`."
+            )
+        if bar is not None:
+            bar.update(epochs, [("loss", loss)])
+
+    trainer.train(seed, progress)
