@@ -89,8 +89,10 @@ def write_distilled_set(
             f"`{set_format}` holds images of 1, 3 or 4 channels. Received: "
             f"images of {channels} channels. Write `npz` instead."
         )
-    # Raises for a bad `ipc` or `seed` before a directory is made.
-    generator.as_dataset(ipc, seed)
+    from gdd_keras.generator_api import checked_integer
+
+    ipc = checked_integer("ipc", ipc, 1, 2**40)
+    seed = checked_integer("seed", seed, 0, 2**63 - 1)
     num_images = ipc * generator.num_classes
     source = _Source(generator, num_images, seed, progress)
     with files.new_directory(directory) as temporary:

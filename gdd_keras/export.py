@@ -1,11 +1,11 @@
 """Generator -> TF Serving SavedModel with its metadata."""
 
 import datetime
-import importlib.metadata
 import json
 import pathlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import gdd_keras
@@ -51,17 +51,17 @@ def export_generator(generator, directory, metadata):
     """
     directory = pathlib.Path(directory)
     latent_dim, num_classes, image_shape = _shapes(generator)
-    versions = {
-        "gdd_keras": gdd_keras.__version__,
-        "keras": keras.__version__,
-        "numpy": importlib.metadata.version("numpy"),
-        "tensorflow": tf.__version__,
-    }
     # As it will be read back: tuples become lists.
     metadata = json.loads(json.dumps(metadata))
-    given_versions = metadata.get("versions", {})
-    if isinstance(given_versions, dict):
-        versions = {**given_versions, **versions}
+    versions = metadata.get("versions", {})
+    if isinstance(versions, dict):
+        versions = {
+            **versions,
+            "gdd_keras": gdd_keras.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "tensorflow": tf.__version__,
+        }
     now = datetime.datetime.now(datetime.UTC)
     full = {
         "value_range": [-1.0, 1.0],

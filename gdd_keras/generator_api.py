@@ -12,7 +12,7 @@ from gdd_keras.metadata import read_metadata
 from gdd_keras.sampling import BLOCK_SIZE
 from gdd_keras.sampling import MAX_FIRST_INDEX
 
-__all__ = ["DistilledGenerator", "load_generator"]
+__all__ = ["DistilledGenerator", "checked_integer", "load_generator"]
 
 _CHUNK_SIZE = 8 * BLOCK_SIZE
 _MAX_SEED = 2**63 - 1
@@ -65,7 +65,8 @@ class DistilledGenerator:
     Image number i of a seed always has the label `i % num_classes` in
     `as_dataset`, and its pixels depend on the seed, i and the label alone.
     So the set of a larger number of images per class begins with the set of
-    a smaller one.
+    a smaller one. On the same machine the pixels are bit-identical however a
+    range is cut; another processor may round a few of them otherwise.
 
     Attributes:
         path: Version directory.
@@ -81,6 +82,7 @@ class DistilledGenerator:
         self.class_names = list(metadata["class_names"])
         self.image_shape = tuple(metadata["image_shape"])
         self.num_classes = metadata["num_classes"]
+        self._max_ipc = MAX_FIRST_INDEX // self.num_classes
         # A signature does not keep the variables alive; the model does.
         self._loaded = loaded
         self._signature = loaded.signatures["serving_default"]
@@ -108,8 +110,8 @@ class DistilledGenerator:
             InputError: If an argument is out of range or of the wrong type.
         """
         labels = self._checked_labels(labels)
-        seed = _checked_integer("seed", seed, 0, _MAX_SEED)
-        first_index = _checked_integer(
+        seed = checked_integer("seed", seed, 0, _MAX_SEED)
+        first_index = checked_integer(
             "first_index", first_index, 0, MAX_FIRST_INDEX - len(labels)
         )
         images = np.empty((len(labels), *self.image_shape), np.uint8)
@@ -135,7 +137,7 @@ class DistilledGenerator:
         Raises:
             InputError: If `ipc` is not a positive integer.
         """
-        ipc = _checked_integer("ipc", ipc, 1, MAX_FIRST_INDEX)
+        ipc = checked_integer("ipc", ipc, 1, self._max_ipc)
         return np.tile(np.arange(self.num_classes, dtype=np.int32), ipc)
 
     def as_dataset(self, ipc=None, seed=0, batch_size=None):
@@ -154,14 +156,14 @@ class DistilledGenerator:
         Raises:
             InputError: If an argument is out of range or of the wrong type.
         """
-        seed = _checked_integer("seed", seed, 0, _MAX_SEED)
+        seed = checked_integer("seed", seed, 0, _MAX_SEED)
         if batch_size is not None:
-            batch_size = _checked_integer("batch_size", batch_size, 1, 2**31)
+            batch_size = checked_integer("batch_size", batch_size, 1, 2**31)
         if ipc is None:
             total = None
             starts = tf.data.Dataset.counter(step=_CHUNK_SIZE)
         else:
-            ipc = _checked_integer("ipc", ipc, 1, MAX_FIRST_INDEX)
+            ipc = checked_integer("ipc", ipc, 1, self._max_ipc)
             total = ipc * self.num_classes
             starts = tf.data.Dataset.range(0, total, _CHUNK_SIZE)
 
@@ -216,8 +218,21 @@ class DistilledGenerator:
         return labels.astype(np.int32)
 
 
-def _checked_integer(name, value, minimum, maximum):
-    """Returns the value as an `int` in its range, or raises `InputError`."""
+def checked_integer(name, value, minimum, maximum):
+    """Returns the value as an `int` in its range.
+
+    Args:
+        name: What to call it in an error.
+        value: Integer of any type, but no boolean.
+        minimum: Smallest allowed value.
+        maximum: Largest allowed value.
+
+    Returns:
+        An `int`.
+
+    Raises:
+        InputError: If it is no integer, or out of range.
+    """
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError

@@ -1,0 +1,376 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gdd_keras import export
+from gdd_keras import files
+from gdd_keras.config import InputError
+from gdd_keras.export import export_generator
+from gdd_keras.export import read_metadata
+from gdd_keras.export import update_metadata
+from gdd_keras.sampling import BLOCK_SIZE
+from gdd_keras.sampling import MAX_FIRST_INDEX
+from gdd_keras.sampling import latents_for
+from gdd_keras.sampling import to_uint8
+
+NAMES = {"class_names": ["a", "b", "c"]}
+
+
+@pytest.fixture(scope="module")
+def signatures(tiny_saved_model):
+    loaded = tf.saved_model.load(str(tiny_saved_model))
+    # Signatures alone do not keep the variables alive.
+    yield loaded.signatures
+    del loaded
+
+
+def generate(signatures, labels, seed=0, first_index=0, name="serving_default"):
+    outputs = signatures[name](
+        labels=tf.constant(labels, tf.int32),
+        seed=tf.constant(seed, tf.int64),
+        first_index=tf.constant(first_index, tf.int64),
+    )
+    assert list(outputs) == ["images"]
+    return outputs["images"].numpy()
+
+
+def draw(seed, first_index, count, latent_dim=6):
+    return latents_for(seed, first_index, count, latent_dim).numpy()
+
+
+@pytest.mark.parametrize("latent_dim", [1, 4, 6, 90])
+@pytest.mark.parametrize("base", [0, 7, 2**32 // 2 - 100, 2**40 + 3])
+def test_latents_do_not_depend_on_the_split(latent_dim, base):
+    # Large enough that TensorFlow fills it with several threads.
+    whole = draw(5, base, 20_000, latent_dim)
+    for start, count in ((0, 1), (1, 7), (999, 64), (3, 19_997), (19_999, 1)):
+        np.testing.assert_array_equal(
+            draw(5, base + start, count, latent_dim),
+            whole[start : start + count],
+        )
+
+
+def test_latents_are_standard_normal():
+    values = draw(3, 0, 20_000, 6)
+    assert values.dtype == np.float32
+    # Five standard errors of 20,000 values.
+    np.testing.assert_allclose(values.mean(axis=0), 0.0, atol=0.036)
+    np.testing.assert_allclose(values.std(axis=0), 1.0, atol=0.025)
+    np.testing.assert_allclose(np.corrcoef(values.T), np.eye(6), atol=0.036)
+    np.testing.assert_allclose((values**4).mean(), 3.0, atol=0.15)
+
+
+def test_latents_differ_between_rows_and_seeds():
+    first, second = draw(0, 0, 5_000), draw(1, 0, 5_000)
+    assert len(np.unique(np.concatenate([first, second]))) > 59_000
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.03
+
+
+def test_latents_take_tensors_in_a_graph():
+    @tf.function
+    def in_graph(seed, first_index, count):
+        return latents_for(seed, first_index, count, 6)
+
+    values = in_graph(
+        tf.constant(2, tf.int64), tf.constant(9, tf.int64), tf.constant(4)
+    )
+    np.testing.assert_array_equal(values, draw(2, 9, 4))
+
+
+def test_to_uint8_equals_numpy():
+    images = np.linspace(-1.2, 1.2, 20_001, dtype=np.float32)
+    expected = np.clip(np.round((images + 1) * np.float32(127.5)), 0, 255)
+    converted = to_uint8(images)
+    assert converted.dtype == tf.uint8
+    np.testing.assert_array_equal(converted, expected.astype(np.uint8))
+    np.testing.assert_array_equal(to_uint8([-1.0, 0.0, 1.0]), [0, 128, 255])
+
+
+def test_every_grey_level_survives_the_round_trip():
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(
+        to_uint8(levels.astype(np.float32) / 127.5 - 1), levels
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_from_latents_equals_the_keras_model(signatures, tiny_generator, batch):
+    latents = np.random.default_rng(1).normal(size=(batch, 6)).astype("float32")
+    labels = np.arange(batch, dtype=np.int32) % 3
+    images = signatures["from_latents"](
+        latents=tf.constant(latents), labels=tf.constant(labels)
+    )["images"]
+    one_hot_labels = np.eye(3, dtype=np.float32)[labels]
+    expected = tiny_generator([latents, one_hot_labels], training=False)
+    assert images.dtype == tf.float32
+    np.testing.assert_allclose(images, expected, rtol=1e-6, atol=1e-6)
+    assert np.abs(images).max() <= 1.0
+
+
+def test_generate_equals_model_of_latents(signatures, tiny_generator):
+    labels = np.arange(50) % 3
+    one_hot_labels = np.eye(3, dtype=np.float32)[labels]
+    expected = to_uint8(
+        tiny_generator([draw(4, 7, 50), one_hot_labels], training=False)
+    )
+    images = generate(signatures, labels, seed=4, first_index=7)
+    assert images.dtype == np.uint8
+    assert images.shape == (50, 6, 10, 3)
+    # Another batch size may round a value at the edge of a level otherwise.
+    difference = np.abs(images.astype(int) - expected.numpy().astype(int))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.001
+
+
+def test_serving_default_is_generate(signatures):
+    assert sorted(signatures) == ["from_latents", "generate", "serving_default"]
+    np.testing.assert_array_equal(
+        generate(signatures, [0, 1, 2]),
+        generate(signatures, [0, 1, 2], name="generate"),
+    )
+
+
+def test_image_does_not_depend_on_the_batch(signatures):
+    labels = np.arange(300) % 3
+    whole = generate(signatures, labels, seed=8, first_index=5)
+    for start, count in (
+        (0, 1),
+        (3, 3),
+        (20, 7),
+        (26, 64),
+        (27, 256),
+        (299, 1),
+    ):
+        part = slice(start, start + count)
+        np.testing.assert_array_equal(
+            generate(signatures, labels[part], 8, 5 + start), whole[part]
+        )
+
+
+def test_image_depends_on_seed_index_and_label(signatures):
+    reference = generate(signatures, [0])
+    for other in (
+        generate(signatures, [0], seed=1),
+        generate(signatures, [0], first_index=1),
+        generate(signatures, [1]),
+    ):
+        assert (other != reference).any()
+
+
+@pytest.mark.parametrize("first_index", [0, 1, BLOCK_SIZE])
+def test_no_labels_give_no_images(signatures, first_index):
+    images = generate(signatures, [], first_index=first_index)
+    assert images.shape == (0, 6, 10, 3)
+
+
+@pytest.mark.parametrize("labels", [[-1], [0, 3]])
+def test_label_out_of_range(signatures, labels):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"labels must be in 0\.\.2"
+    ):
+        generate(signatures, labels)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"labels must be in 0\.\.2"
+    ):
+        signatures["from_latents"](
+            latents=tf.zeros((len(labels), 6)), labels=tf.constant(labels)
+        )
+
+
+@pytest.mark.parametrize("first_index", [-1, MAX_FIRST_INDEX + 1])
+def test_first_index_out_of_range(signatures, first_index):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="first_index must be in"
+    ):
+        generate(signatures, [0], first_index=first_index)
+
+
+def test_loads_with_tensorflow_alone(tiny_saved_model, signatures, tmp_path):
+    script = """
+import sys
+
+# What `import` takes for a package that is not installed.
+sys.modules["keras"] = sys.modules["gdd_keras"] = None
+import numpy as np
+import tensorflow as tf
+
+loaded = tf.saved_model.load(sys.argv[1])
+images = loaded.signatures["serving_default"](
+    labels=tf.constant([2, 0, 1]),
+    seed=tf.constant(6, tf.int64),
+    first_index=tf.constant(40, tf.int64),
+)["images"]
+np.save(sys.argv[2], images.numpy())
+assert sys.modules["keras"] is None and sys.modules["gdd_keras"] is None
+"""
+    saved = tmp_path / "images.npy"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_saved_model), str(saved)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(
+        np.load(saved), generate(signatures, [2, 0, 1], 6, 40)
+    )
+
+
+def test_metadata_of_an_export(tiny_saved_model, tiny_generator):
+    metadata = read_metadata(tiny_saved_model)
+    assert metadata["class_names"] == ["cat", "dog/wolf", "bird"]
+    assert metadata["fingerprint"] == "abc"
+    assert metadata["image_shape"] == [6, 10, 3]
+    assert metadata["latent_dim"] == 6
+    assert metadata["num_classes"] == 3
+    assert metadata["num_parameters"] == tiny_generator.count_params()
+    assert metadata["value_range"] == [-1.0, 1.0]
+    assert metadata["versions"]["keras"] == keras.__version__
+    assert metadata["versions"]["tensorflow"] == tf.__version__
+    on_disk = sum(
+        path.stat().st_size
+        for path in tiny_saved_model.rglob("*")
+        if path.is_file() and path.name != "metadata.json"
+    )
+    assert metadata["num_bytes"] == on_disk
+
+
+def test_versions_count_up_and_nothing_else_stays(tiny_generator, tmp_path):
+    directory = tmp_path / "tiny"
+    (directory / "9").mkdir(parents=True)
+    first = export_generator(tiny_generator, directory, NAMES)
+    second = export_generator(
+        tiny_generator, directory, {"class_names": ("a", "b", "c")}
+    )
+    assert (first, second) == (directory / "10", directory / "11")
+    assert {path.name for path in directory.iterdir()} == {"9", "10", "11"}
+    assert read_metadata(second)["class_names"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_failing_export_leaves_nothing(
+    tiny_generator, tmp_path, monkeypatch, error
+):
+    def fail(path, value):
+        assert (pathlib.Path(path).parent / "saved_model.pb").exists()
+        raise error
+
+    monkeypatch.setattr(files, "write_json", fail)
+    with pytest.raises(type(error)):
+        export_generator(tiny_generator, tmp_path / "tiny", NAMES)
+    assert list((tmp_path / "tiny").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "`class_names`.*none"),
+        ({"class_names": ["a", "b"]}, "2 different names for num_classes=3"),
+        ({"class_names": ["a", "a", "b"]}, "all different"),
+        ({"class_names": ["a", "b", ""]}, "non-empty strings"),
+        ({"class_names": ["a", "b", "c\nd"]}, "of one line"),
+        ({**NAMES, "seed": "1"}, "`seed` must be an integer"),
+        ({**NAMES, "scores": 1.0}, "`scores` must be an object or a list"),
+        ({**NAMES, "versions": []}, "`versions` must be an object"),
+    ],
+)
+def test_export_refuses_wrong_metadata(
+    tiny_generator, tmp_path, metadata, message
+):
+    with pytest.raises(InputError, match=message):
+        export_generator(tiny_generator, tmp_path / "tiny", metadata)
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_export_refuses_another_model(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    with pytest.raises(ValueError, match="`generator` must map"):
+        export_generator(model, tmp_path / "tiny", NAMES)
+
+
+def test_export_refuses_a_folder_of_other_things(tiny_generator, tmp_path):
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(InputError, match="only numbered versions"):
+        export_generator(tiny_generator, tmp_path, NAMES)
+
+
+def metadata_file(tiny_saved_model, tmp_path, **changes):
+    metadata = read_metadata(tiny_saved_model)
+    for name, value in changes.items():
+        if value is None:
+            del metadata[name]
+        else:
+            metadata[name] = value
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(metadata))
+    return path
+
+
+def test_update_metadata(tiny_saved_model, tmp_path):
+    path = metadata_file(tiny_saved_model, tmp_path)
+    before = read_metadata(tmp_path)
+    after = update_metadata(tmp_path, scores={"stream": 0.5}, note="kept")
+    assert after == {**before, "scores": {"stream": 0.5}, "note": "kept"}
+    assert read_metadata(path) == after
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metadata.json"]
+
+
+def test_update_metadata_refuses_a_wrong_type(tiny_saved_model, tmp_path):
+    path = metadata_file(tiny_saved_model, tmp_path)
+    before = path.read_text()
+    with pytest.raises(InputError, match="`latent_dim` must be an integer"):
+        update_metadata(tmp_path, latent_dim="6")
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": None}, "must have the field `class_names`"),
+        ({"num_classes": None}, "must have the field `num_classes`"),
+        ({"num_classes": True}, "`num_classes` must be an integer"),
+        ({"num_classes": 0}, "`num_classes` must be >= 1"),
+        ({"image_shape": [6, 10]}, "`image_shape` must be"),
+        ({"image_shape": [6, 10, "3"]}, "`image_shape` must be"),
+        ({"class_names": [1, 2, 3]}, "`class_names` must hold non-empty"),
+        ({"statistics": []}, "`statistics` must be an object"),
+        ({"created": 5}, "`created` must be a string"),
+    ],
+)
+def test_read_metadata_names_the_field(
+    tiny_saved_model, tmp_path, changes, message
+):
+    path = metadata_file(tiny_saved_model, tmp_path, **changes)
+    with pytest.raises(InputError, match=message) as caught:
+        read_metadata(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"{", "must hold JSON"),
+        (b"[]", "must hold a JSON object"),
+        (b"\xff", "must be UTF-8"),
+    ],
+)
+def test_read_metadata_of_a_broken_file(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "metadata.json").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_metadata(tmp_path)
+
+
+def test_public_names():
+    assert set(export.__all__) == {
+        "export_generator",
+        "read_metadata",
+        "update_metadata",
+    }

@@ -1,0 +1,151 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gdd_keras import generate
+from gdd_keras.generator_api import load_generator
+
+# Fails in a fresh process if the command loads TensorFlow for an answer that
+# does not need it.
+WITHOUT_TENSORFLOW = """
+import sys
+
+sys.modules["tensorflow"] = sys.modules["keras"] = None
+from gdd_keras import generate
+
+sys.exit(generate.main(sys.argv[1:]))
+"""
+
+
+def run_alone(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_help_needs_no_tensorflow():
+    done = run_alone("--help")
+    assert done.returncode == 0, done.stderr
+    for word in ("--model", "--ipc", "--format", "--seed", "Example:"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ipc", "0"), "`--ipc` must be an integer >= 1. Received: ipc=0"),
+        (("--seed", "-1"), "`--seed` must be an integer >= 0"),
+        (("--ipc", "1"), "absent, which does not exist"),
+    ],
+)
+def test_bad_input_is_refused_without_tensorflow(tmp_path, arguments, message):
+    done = run_alone(
+        "--model", tmp_path / "absent", "--output", tmp_path / "o", *arguments
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("set_format", ["npz", "png", "tfrecord", "tfds"])
+def test_command(tiny_saved_model, tmp_path, capfd, set_format):
+    code = generate.main(
+        [
+            f"--model={tiny_saved_model.parent}",
+            "--ipc=2",
+            f"--format={set_format}",
+            f"--output={tmp_path / 'set'}",
+        ]
+    )
+    printed = capfd.readouterr()
+    assert code == 0
+    assert printed.err == ""
+    lines = printed.out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("Generating 6 images (2 for each of 3 classes)")
+    assert lines[1].startswith(f"Wrote 6 images (2 per class, {set_format}, ")
+    assert lines[1].endswith(str(tmp_path / "set"))
+    assert lines[2].startswith("Open them with: ")
+
+
+def test_quiet_and_seed(tiny_saved_model, tmp_path, capfd):
+    output = tmp_path / "set"
+    code = generate.main(
+        [
+            f"--model={tiny_saved_model}",
+            "--ipc=2",
+            "--seed=7",
+            "--quiet",
+            f"--output={output}",
+        ]
+    )
+    assert code == 0
+    assert capfd.readouterr() == ("", "")
+    generator = load_generator(tiny_saved_model)
+    with np.load(output / "distilled.npz") as arrays:
+        np.testing.assert_array_equal(
+            arrays["images"], generator.generate(arrays["labels"], seed=7)
+        )
+
+
+def test_process_prints_no_noise(tiny_saved_model, tmp_path):
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "TF_CPP_MIN_LOG_LEVEL"
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "gdd_keras.generate", "--ipc=1"),
+            *("--format=tfds", f"--model={tiny_saved_model}"),
+            f"--output={tmp_path / 'set'}",
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_full_output_directory(tiny_saved_model, tmp_path, capsys):
+    (tmp_path / "mine").touch()
+    code = generate.main(
+        [f"--model={tiny_saved_model}", f"--output={tmp_path}", "--ipc=1"]
+    )
+    assert code == 2
+    assert "must be new or empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_output_that_cannot_be_written(tiny_saved_model, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    code = generate.main(
+        [
+            f"--model={tiny_saved_model}",
+            f"--output={tmp_path / 'file' / 'set'}",
+            "--ipc=1",
+        ]
+    )
+    assert code == 1
+    assert "could not be written" in capsys.readouterr().err
+
+
+def test_progress_on_a_terminal(monkeypatch, capsys):
+    assert generate._progress(quiet=False) is None
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert generate._progress(quiet=True) is None
+    show = generate._progress(quiet=False)
+    show(1024, 2000)
+    show(2000, 2000)
+    assert capsys.readouterr().out == (
+        "\r1,024 of 2,000 images\r2,000 of 2,000 images\n"
+    )
