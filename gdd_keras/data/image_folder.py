@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import json
@@ -131,11 +132,12 @@ def _headers(files):
     """Returns a `Counter` of `(height, width)` and the one channel count."""
     sizes = collections.Counter()
     first_with = {}
-    for file in files:
-        with _opened(file) as image:
-            sizes[image.size[::-1]] += 1
-            channels = 1 if image.mode in _GREY_MODES else 3
-        first_with.setdefault(channels, file)
+    with _quiet_pillow():
+        for file in files:
+            with _opened(file) as image:
+                sizes[image.size[::-1]] += 1
+                channels = 1 if image.mode in _GREY_MODES else 3
+            first_with.setdefault(channels, file)
     if len(first_with) > 1:
         raise InputError(
             "All images must have the same number of channels. Received: "
@@ -145,17 +147,25 @@ def _headers(files):
     return sizes, next(iter(first_with))
 
 
+@contextlib.contextmanager
+def _quiet_pillow():
+    """Silences warnings of odd metadata and of sizes; not for threads.
+
+    The pixels are what counts, and our own limit of size is stricter.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _opened(file):
     """Opens an image, its header only, and refuses absurd sizes."""
-    with warnings.catch_warnings():
-        # The limit below is stricter than Pillow's, and an error.
-        warnings.simplefilter("ignore")
-        try:
-            image = Image.open(file)
-        except Image.DecompressionBombError as error:
-            raise _too_large(file, str(error)) from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _unreadable(file, error) from error
+    try:
+        image = Image.open(file)
+    except Image.DecompressionBombError as error:
+        raise _too_large(file, str(error)) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(file, error) from error
     width, height = image.size
     if width * height > _MAX_PIXELS:
         image.close()
@@ -188,9 +198,7 @@ def _read(rows, channels, fit):
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(rows), _FILES_PER_CHUNK):
             chunk = rows[start : start + _FILES_PER_CHUNK]
-            with warnings.catch_warnings():
-                # Pillow warns of odd metadata; the pixels are what counts.
-                warnings.simplefilter("ignore")
+            with _quiet_pillow():
                 images = np.stack(list(pool.map(decode, chunk)))
             yield images, np.array([label for _, label in chunk], np.int32)
 

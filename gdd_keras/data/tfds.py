@@ -303,16 +303,18 @@ def _read(tfds, builder, split, features, fit):
     """Yields fitted images and labels in the order of the files."""
     import tensorflow as tf
 
+    wanted = {
+        key: builder.info.features[key]
+        for key in (features.image_key, features.label_key)
+    }
+    # Decodes nothing else; costs time where there is nothing else.
+    partial = tfds.decode.PartialDecoding(wanted)
+    has_more = len(builder.info.features) > len(wanted)
     with _quiet():
         examples = builder.as_dataset(
             split=split,
             shuffle_files=False,
-            decoders=tfds.decode.PartialDecoding(
-                {
-                    key: builder.info.features[key]
-                    for key in (features.image_key, features.label_key)
-                }
-            ),
+            decoders=partial if has_more else None,
             # One file after the other: a stable order. No cache: it would
             # keep every decoded image in memory.
             read_config=tfds.ReadConfig(

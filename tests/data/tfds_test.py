@@ -32,7 +32,8 @@ def prepared(tmp_path_factory):
             VERSION = tfds.core.Version("1.0.0")
 
             def _info(self):
-                return self.dataset_info_from_configs(
+                return tfds.core.DatasetInfo(
+                    builder=self,
                     features=tfds.features.FeaturesDict(
                         {
                             "picture": tfds.features.Image(),
@@ -41,7 +42,7 @@ def prepared(tmp_path_factory):
                             ),
                             "other": tfds.features.Text(),
                         }
-                    )
+                    ),
                 )
 
             def _split_generators(self, dl_manager):
@@ -55,19 +56,20 @@ def prepared(tmp_path_factory):
 
         class GddNoLabel(GddTiny):
             def _info(self):
-                return self.dataset_info_from_configs(
+                return tfds.core.DatasetInfo(
+                    builder=self,
                     features=tfds.features.FeaturesDict(
                         {
                             "picture": tfds.features.Image(),
                             "kind": np.int64,
                             "other": tfds.features.Text(),
                         }
-                    )
+                    ),
                 )
 
         class GddNoTrain(GddTiny):
             def _split_generators(self, dl_manager):
-                return {"all": images_of(4, 12, 9)}
+                return {"everything": images_of(4, 12, 9)}
 
         for kind in (GddTiny, GddNoLabel, GddNoTrain):
             kind(data_dir=folder).download_and_prepare()
@@ -151,7 +153,9 @@ def test_set_without_class_label_is_explained(prepared, load):
 
 
 def test_set_without_training_split_is_explained(prepared, load):
-    with pytest.raises(InputError, match="must have a split `train`.*all"):
+    with pytest.raises(
+        InputError, match="must have a split `train`.*everything"
+    ):
         load("gdd_no_train", data_dir=str(prepared))
 
 
@@ -190,7 +194,11 @@ def test_closed_network_is_explained(load, tmp_path, closed_network, capfd):
 
 
 def test_silent_network_does_not_hang(load, tmp_path, monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", lambda *_: time.sleep(0.3))
+    def hang(*_):
+        time.sleep(0.3)
+        raise OSError("too late")
+
+    monkeypatch.setattr(socket, "create_connection", hang)
     monkeypatch.setattr(tfds_source, "_PROBE_SECONDS", 0.05)
     with pytest.raises(InputError, match=r"closed network.*no answer"):
         load("cifar10", data_dir=str(tmp_path))
