@@ -189,8 +189,10 @@ class CGANConfig(_Section):
         "is DiM's.",
         choices=("non_saturating", "hinge", "wgan_gp"),
     )
-    cgan_epochs: int = option(
-        30, "Epochs of stage 1 (`--time-budget` overrides).", minimum=1
+    cgan_steps: int = option(
+        6000,
+        "Training steps of stage 1 (`--time-budget` replaces them).",
+        minimum=1,
     )
     batch_size: int = option(
         64, "Real images per training step, both stages.", minimum=2
@@ -221,6 +223,11 @@ class CGANConfig(_Section):
         minimum=0.0,
         below=1.0,
     )
+    gan_augmentation: str = option(
+        "none",
+        "Augmentation of all that the discriminator sees, for small sets.",
+        choices=("auto", "none", "crop", "color_crop"),
+    )
     decay_fraction: float = option(
         0.5,
         "Last part of each stage over which learning rates fall linearly.",
@@ -233,9 +240,10 @@ class CGANConfig(_Section):
 class MatchingConfig(_Section):
     """Stage 2: global and local matching under a random pool."""
 
-    distill_epochs: int = option(
-        10,
-        "Epochs of stage 2 (`--time-budget` overrides); 0 skips it.",
+    distill_steps: int = option(
+        2000,
+        "Training steps of stage 2 (`--time-budget` replaces them); 0 skips "
+        "it.",
         minimum=0,
     )
     omega_g: float = option(
@@ -332,12 +340,19 @@ class RunConfig(_Section):
     time_budget: float | None = option(
         None,
         "Minutes for data, both stages and the export together; replaces "
-        "the epoch counts.",
+        "the step counts.",
         above=0.0,
+    )
+    cgan_share: float = option(
+        0.6,
+        "Part of the training time of `--time-budget` that stage 1 gets.",
+        above=0.0,
+        below=1.0,
     )
     steps_per_epoch: int | None = option(
         None,
-        "Steps per epoch (default: one pass over the training images).",
+        "Steps between checkpoints and image grids (default: one pass over "
+        "the training images, at least 200).",
         minimum=1,
     )
     steps_per_execution: int = option(
@@ -366,8 +381,8 @@ PRESETS = {
         "generator_width": 8,
         "discriminator_width": 8,
         "batch_size": 16,
-        "cgan_epochs": 2,
-        "distill_epochs": 1,
+        "cgan_steps": 8,
+        "distill_steps": 4,
         "steps_per_epoch": 4,
         "steps_per_execution": 1,
         "pool_redraw_steps": 2,
@@ -383,13 +398,14 @@ PRESETS = {
         "discriminator_width": 196,
         "conditioning": "auxiliary",
         "cgan_loss": "wgan_gp",
-        "cgan_epochs": 150,
+        # 150 and 100 epochs of CIFAR-10's 50,000 images.
+        "cgan_steps": 58_600,
         "batch_size": 128,
         "generator_learning_rate": 1e-4,
         "discriminator_learning_rate": 1e-4,
         "ema_decay": 0.0,
         "decay_fraction": 0.0,
-        "distill_epochs": 100,
+        "distill_steps": 39_100,
         "pool_train_steps": 16,
         "distill_learning_rate": 5e-6,
         "distill_discriminator_learning_rate": 5e-6,

@@ -1,0 +1,249 @@
+"""What happens around the training steps of both stages."""
+
+import io
+import math
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from gdd_keras.config import RunError
+from gdd_keras.files import write_bytes
+
+__all__ = [
+    "Checkpoint",
+    "Deadline",
+    "ImageGrid",
+    "LearningRateDecay",
+    "PoolRedraw",
+    "StopOnNaN",
+    "TensorBoardScalars",
+    "image_grid",
+    "png_bytes",
+]
+
+
+class PoolRedraw(keras.callbacks.Callback):
+    """Puts a fresh pool network in use every `redraw_steps` steps.
+
+    The draw's number follows from the step counter, so that a resumed run
+    draws the same networks.
+
+    Args:
+        redraw_steps: Steps between draws.
+    """
+
+    def __init__(self, redraw_steps):
+        super().__init__()
+        self.redraw_steps = redraw_steps
+
+    def on_train_batch_begin(self, batch, logs=None):
+        number = int(self.model.step) // self.redraw_steps
+        if int(self.model.pool.draw_count.numpy()) != number:
+            self.model.pool.draw(number)
+
+
+class LearningRateDecay(keras.callbacks.Callback):
+    """Holds both learning rates, then lets them fall linearly to zero.
+
+    Args:
+        first_step: Step counter at the stage's start.
+        total_steps: Steps of the stage.
+        decay_fraction: Last part of the stage over which the rates fall.
+        seconds: With a time budget, the stage's seconds: progress is then
+            whichever is further, steps or time. `None` otherwise.
+    """
+
+    def __init__(self, first_step, total_steps, decay_fraction, seconds=None):
+        super().__init__()
+        self.first_step = first_step
+        self.total_steps = total_steps
+        self.decay_fraction = decay_fraction
+        self.seconds = seconds
+
+    def on_train_begin(self, logs=None):
+        self._start = time.monotonic()
+        self._optimizers = (
+            self.model.generator_optimizer,
+            self.model.discriminator_optimizer,
+        )
+        if not hasattr(self, "_rates"):
+            self._rates = [float(o.learning_rate) for o in self._optimizers]
+
+    def factor(self, progress):
+        """Returns the multiplier of the rates at a progress in [0, 1]."""
+        if self.decay_fraction == 0.0:
+            return 1.0
+        return min(1.0, max(0.0, (1.0 - progress) / self.decay_fraction))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        progress = (int(self.model.step) - self.first_step) / self.total_steps
+        if self.seconds is not None:
+            elapsed = time.monotonic() - self._start
+            progress = max(progress, elapsed / self.seconds)
+        factor = self.factor(progress)
+        for optimizer, rate in zip(self._optimizers, self._rates, strict=True):
+            optimizer.learning_rate.assign(rate * factor)
+
+
+class Deadline(keras.callbacks.Callback):
+    """Ends a stage when its share of the time budget is used up.
+
+    Args:
+        seconds: From the stage's start.
+    """
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def on_train_begin(self, logs=None):
+        self._end = time.monotonic() + self.seconds
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() >= self._end:
+            self.model.stop_training = True
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stops the run at the first loss that is not finite.
+
+    Runs before `Checkpoint`, so that the last checkpoint is a good one.
+
+    Args:
+        stage: Name for the message.
+    """
+
+    def __init__(self, stage):
+        super().__init__()
+        self.stage = stage
+
+    def on_train_batch_end(self, batch, logs=None):
+        for name, value in (logs or {}).items():
+            if not math.isfinite(float(value)):
+                raise RunError(
+                    f"`{name}` became {float(value)} at step "
+                    f"{int(self.model.step)} of stage {self.stage}. The last "
+                    "good checkpoint is kept. Lower "
+                    "`--generator-learning-rate` and "
+                    "`--discriminator-learning-rate` (stage 2: the "
+                    "`--distill-...` ones, `--omega-g` and `--omega-l`) and "
+                    "start again."
+                )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state of training after every epoch.
+
+    Args:
+        manager: `tf.train.CheckpointManager` over the trainer's `state()`.
+        on_saved: Called without arguments after each save.
+    """
+
+    def __init__(self, manager, on_saved):
+        super().__init__()
+        self.manager = manager
+        self.on_saved = on_saved
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.manager.save(checkpoint_number=int(self.model.step))
+        self.on_saved()
+
+
+class TensorBoardScalars(keras.callbacks.Callback):
+    """Writes every loss term at its training step, tags `losses/<term>`.
+
+    Args:
+        writer: `tf.summary` writer.
+        every_steps: Steps between points.
+    """
+
+    def __init__(self, writer, every_steps=50):
+        super().__init__()
+        self.writer = writer
+        self.every_steps = every_steps
+        self._last = -every_steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.step)
+        if step - self._last >= self.every_steps:
+            self._write(step, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._write(int(self.model.step), logs)
+        self.writer.flush()
+
+    def _write(self, step, logs):
+        self._last = step
+        with self.writer.as_default(step=step):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(f"losses/{name}", value)
+            rate = self.model.generator_optimizer.learning_rate
+            tf.summary.scalar("learning_rate/generator", float(rate))
+
+
+class ImageGrid(keras.callbacks.Callback):
+    """Shows the moving-average generator after every epoch.
+
+    One row per class, the same latents each time, as a PNG and in
+    TensorBoard.
+
+    Args:
+        directory: `pathlib.Path` for the PNGs.
+        prefix: Start of the file names.
+        writer: `tf.summary` writer.
+        seed: Integer seed of the latents.
+    """
+
+    def __init__(self, directory, prefix, writer, seed=0):
+        super().__init__()
+        self.directory = directory
+        self.prefix = prefix
+        self.writer = writer
+        self.seed = seed
+
+    def on_epoch_end(self, epoch, logs=None):
+        grid = image_grid(self.model.averaged_generator, self.seed)
+        name = f"{self.prefix}_{epoch + 1:03d}.png"
+        write_bytes(self.directory / name, png_bytes(grid))
+        with self.writer.as_default(step=int(self.model.step)):
+            tf.summary.image("images/generated", grid[None])
+        self.writer.flush()
+
+
+def image_grid(generator, seed=0, columns=10, max_rows=20):
+    """Draws a grid of generated images, one row per class.
+
+    Args:
+        generator: `keras.Model` as from `build_generator`.
+        seed: Integer seed of the latents.
+        columns: Images per class.
+        max_rows: Classes shown at most.
+
+    Returns:
+        uint8 `(rows * height, columns * width, channels)`.
+    """
+    latent_dim = generator.input_shape[0][-1]
+    num_classes = generator.input_shape[1][-1]
+    rows = min(num_classes, max_rows)
+    labels = np.repeat(np.arange(rows), columns)
+    latents = tf.random.stateless_normal((len(labels), latent_dim), [seed, 0])
+    images = generator(
+        [latents, tf.one_hot(labels, num_classes)], training=False
+    )
+    height, width, channels = images.shape[1:]
+    grid = np.asarray(images).reshape(rows, columns, height, width, channels)
+    grid = grid.transpose(0, 2, 1, 3, 4)
+    grid = grid.reshape(rows * height, columns * width, channels)
+    return np.clip(np.round((grid + 1.0) * 127.5), 0, 255).astype(np.uint8)
+
+
+def png_bytes(image):
+    """Encodes a uint8 image `(height, width, 1 or 3)` as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
+        buffer, "PNG"
+    )
+    return buffer.getvalue()

@@ -1,0 +1,193 @@
+"""Command: distil a data set into a generator."""
+
+import os
+import pathlib
+import sys
+import time
+
+from gdd_keras.cli import add_config_flags
+from gdd_keras.cli import given_settings
+from gdd_keras.cli import run_command
+from gdd_keras.config import InputError
+from gdd_keras.config import config_from_json
+from gdd_keras.config import config_to_json
+from gdd_keras.config import make_config
+from gdd_keras.quiet import quiet_import
+
+_DESCRIPTION = """\
+Distil an image data set into a small generator.
+
+Trains a conditional GAN (stage 1), goes on with global and local matching
+under randomly drawn networks (stage 2), exports the generator as a
+SavedModel, and scores it: test accuracy of networks trained on generated
+images only. The same command continues an interrupted run.
+
+  python -m gdd_keras.distill                       # digits, no download
+  python -m gdd_keras.distill --dataset fashion_mnist --time-budget 30
+  python -m gdd_keras.distill --dataset path/to/folder --image-size 32
+"""
+
+
+def main(argv=None):
+    """Runs the command; returns its exit code."""
+    return run_command("distill", _DESCRIPTION, _add_arguments, _run, argv)
+
+
+def _add_arguments(parser):
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="Replay a config.json; flags given beside it change it.",
+    )
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="Folder of the run. Default: runs/<dataset>, or the next number "
+        "where that holds a run with other settings.",
+    )
+    parser.add_argument(
+        "--saved-models",
+        metavar="DIR",
+        default="saved_models",
+        help="Where <dataset>/<version>/ is written. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="Start over in a new folder, even if this run exists.",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="Print the resolved config and the estimated cost; train "
+        "nothing, write nothing.",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="Print only the last screen."
+    )
+    add_config_flags(parser)
+
+
+def _run(arguments):
+    started = time.monotonic()
+    settings = given_settings(arguments)
+    base = _base_config(arguments.config, settings)
+    # Everything that needs no TensorFlow is refused before it loads.
+    config = _configure(base, settings, gpu=False)
+    _check_saved_models(arguments.saved_models)
+    with quiet_import():
+        import tensorflow as tf
+
+        from gdd_keras.job import distill_dataset
+        from gdd_keras.job import estimate_cost
+    config = _configure(
+        base, settings, gpu=bool(tf.config.list_physical_devices("GPU"))
+    )
+    if arguments.dry_run:
+        print(config_to_json(config), end="")
+        print("\n".join(estimate_cost(config)))
+        return
+    from gdd_keras.data import load_dataset
+    from gdd_keras.run_directory import open_run
+
+    dataset = load_dataset(config.data, config.run.seed)
+    _check_export_folder(arguments.saved_models, dataset.name)
+    run = open_run(
+        config, dataset.name, arguments.run_dir, arguments.fresh
+    )
+    if not arguments.quiet:
+        print(f"run: {run.path} (preset {config.run.preset})")
+    result = distill_dataset(
+        config,
+        run,
+        arguments.saved_models,
+        dataset,
+        verbose=0 if arguments.quiet else 1,
+        started=started,
+    )
+    _print_last_screen(result, config)
+
+
+def _base_config(path, settings):
+    """Returns the config of `--config`, or `None`."""
+    if path is None:
+        return None
+    if "preset" in settings:
+        raise InputError(
+            "`--preset` and `--config` exclude each other. Received: both. "
+            "Leave one out."
+        )
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"`--config` must be a readable JSON file. Received: {path} "
+            f"({error})."
+        ) from error
+    return config_from_json(text, path)
+
+
+def _configure(base, settings, gpu):
+    """Resolves preset, config file and flags to one `Config`."""
+    settings = dict(settings)
+    if base is not None:
+        return make_config(base=base, **settings)
+    preset = settings.pop("preset", "auto")
+    if preset == "auto":
+        preset = "paper" if gpu else "compact"
+    return make_config(preset, **settings)
+
+
+def _check_saved_models(path):
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(
+            f"`--saved-models` must be a folder. Received: {path}, a file."
+        )
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        raise InputError(
+            f"`--saved-models` must be writable. Received: {path}, but "
+            f"{existing} is read-only. Choose another."
+        )
+
+
+def _check_export_folder(saved_models, name):
+    """Refuses a folder that holds something else before hours of training."""
+    from gdd_keras.files import next_version
+
+    next_version(pathlib.Path(saved_models) / name)
+
+
+def _print_last_screen(result, config):
+    """Prints scores, paths, and what to type next."""
+    model = result.export.parent
+    print("\ndone")
+    if result.summary is not None:
+        print(f"  {format_summary(result.summary)}")
+    print(f"  model   {result.export}")
+    print(f"  samples {result.grid}")
+    print(f"  run     {result.run} (tensorboard --logdir {result.run})")
+    print(
+        "next\n"
+        f"  python -m gdd_keras.generate --model {model} --ipc 10 "
+        "--format npz --output distilled\n"
+        f"  python -m gdd_keras.evaluate --model {model} --protocol fixed "
+        "--ipc 10"
+    )
+
+
+def format_summary(summary):
+    """Says a score with its protocol in one line."""
+    text = f"accuracy {summary['accuracy_mean']:.2%}"
+    if summary["accuracy_std"] is not None:
+        text += f" ± {summary['accuracy_std']:.2%}"
+    return (
+        f"{text} ({summary['split']} split; {summary['protocol']}, IPC "
+        f"{summary['ipc']}, {summary['network']}, {summary['num_seeds']} "
+        f"networks, {summary['distinct_images']:,} distinct images each)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The main job: data set in, SavedModel and its score out."""
+
+import dataclasses
+import json
+import pathlib
+import time
+
+from gdd_keras.callbacks import image_grid
+from gdd_keras.callbacks import png_bytes
+from gdd_keras.config import config_to_json
+from gdd_keras.data import load_dataset
+from gdd_keras.evaluation import evaluate_generator
+from gdd_keras.evaluation import summarize
+from gdd_keras.export import export_generator
+from gdd_keras.export import update_metadata
+from gdd_keras.files import write_bytes
+from gdd_keras.generator_api import load_generator
+from gdd_keras.training import Plan
+from gdd_keras.training import build_stages
+from gdd_keras.training import check_same_data
+from gdd_keras.training import plan_training
+from gdd_keras.training import train_stage
+
+__all__ = ["JobResult", "distill_dataset", "estimate_cost"]
+
+_STAGE_TITLES = {
+    "cgan": "stage 1, conditional GAN",
+    "distill": "stage 2, matching",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class JobResult:
+    """What a finished job left.
+
+    Attributes:
+        run: Folder of the run.
+        export: Version directory of the SavedModel.
+        grid: PNG of generated images, one row per class.
+        summary: As from `gdd_keras.evaluation.summarize`, or `None` if no
+            network was to be trained.
+    """
+
+    run: pathlib.Path
+    export: pathlib.Path
+    grid: pathlib.Path
+    summary: dict | None
+
+
+def distill_dataset(
+    config, run, saved_models="saved_models", dataset=None, verbose=1,
+    started=None,
+):
+    """Trains both stages, exports the generator, and scores it.
+
+    A run that was interrupted goes on from its last checkpoint; a finished
+    one returns at once.
+
+    Args:
+        config: `Config`.
+        run: `RunDirectory`, see `open_run`.
+        saved_models: Where `<dataset>/<version>/` is written.
+        dataset: `Dataset`, or `None` to load what the config names.
+        verbose: 1 for progress bars and one line per stage, 0 for silence.
+        started: `time.monotonic()` at which the time budget began; default:
+            now.
+
+    Returns:
+        `JobResult`.
+
+    Raises:
+        InputError: Before any training, on anything that cannot be used.
+        RunError: If a loss becomes NaN.
+
+    Example:
+        ```python
+        config = make_config(dataset="digits", num_seeds=1)
+        run = open_run(config, "digits")
+        result = distill_dataset(config, run)
+        ```
+    """
+    say = print if verbose else _silent
+    if run.state["done"]:
+        say(f"{run.path} is finished; `--fresh` starts over.")
+        return _result(run)
+    # Time used before an interruption counts against the budget too.
+    started = time.monotonic() if started is None else started
+    started -= run.state["seconds"]
+    if dataset is None:
+        dataset = load_dataset(config.data, config.run.seed)
+    check_same_data(run, dataset)
+    stages = build_stages(config, dataset)
+    plans = _plans(run, stages, config, dataset, started)
+    for line in _describe(dataset, stages, plans):
+        say(line)
+    previous = None
+    for stage, plan in zip(stages, plans, strict=True):
+        say(f"\n{_STAGE_TITLES[stage.name]}")
+        if previous is not None:
+            stage.trainer.continue_from(previous.trainer)
+        train_stage(stage, plan, run, config, verbose)
+        previous = stage
+    if "export" not in run.state:
+        _export(run, stages[-1].trainer, config, dataset, saved_models)
+    say(f"\nexported {run.state['export']}")
+    if config.evaluation.num_seeds > 0:
+        _score(run, dataset, config, verbose)
+    run.save(done=True)
+    return _result(run)
+
+
+def estimate_cost(config):
+    """Loads the data, builds everything, and times a few steps.
+
+    Args:
+        config: `Config`.
+
+    Returns:
+        List of lines to print: data, then steps and minutes of each stage.
+    """
+    started = time.monotonic()
+    dataset = load_dataset(config.data, config.run.seed)
+    stages = build_stages(config, dataset)
+    plans = plan_training(
+        stages, config, dataset, _budget_left(config, started)
+    )
+    return _describe(dataset, stages, plans)
+
+
+def _silent(*_):
+    pass
+
+
+def _budget_left(config, started):
+    """Returns a function giving the seconds left, or `None`."""
+    if config.run.time_budget is None:
+        return None
+    end = started + 60.0 * config.run.time_budget
+    return lambda: end - time.monotonic()
+
+
+def _plans(run, stages, config, dataset, started):
+    """Returns the plans of a run: made once, then kept."""
+    if "plan" not in run.state:
+        plans = plan_training(
+            stages, config, dataset, _budget_left(config, started)
+        )
+        run.save(plan=[dataclasses.asdict(plan) for plan in plans])
+    plans = [Plan(**values) for values in run.state["plan"]]
+    left = _budget_left(config, started)
+    if left is None:
+        return plans
+    # After an interruption the stages share what is left of the budget.
+    share = min(1.0, max(0.0, left()) / sum(plan.seconds for plan in plans))
+    return [
+        dataclasses.replace(plan, seconds=max(1.0, plan.seconds * share))
+        for plan in plans
+    ]
+
+
+def _describe(dataset, stages, plans):
+    """Returns lines that say what will be trained, and how long."""
+    height, width, channels = dataset.image_shape
+    sizes = ", ".join(
+        f"{len(split):,} {name}" for name, split in dataset.splits.items()
+    )
+    lines = [
+        f"data: {dataset.name}, {height} x {width} x {channels}, "
+        f"{dataset.num_classes} classes, {sizes} images"
+    ]
+    generator = stages[0].trainer.generator
+    lines.append(f"generator: {generator.count_params():,} weights")
+    for stage, plan in zip(stages, plans, strict=True):
+        rate = stage.batch_size / plan.step_seconds
+        lines.append(
+            f"{_STAGE_TITLES[stage.name]}: {plan.steps:,} steps of "
+            f"{stage.batch_size} images, {rate:,.0f} images/s, about "
+            f"{plan.steps * plan.step_seconds / 60:.1f} minutes"
+        )
+    return lines
+
+
+def _export(run, trainer, config, dataset, saved_models):
+    """Writes grid and SavedModel, and notes where they are."""
+    generator = trainer.averaged_generator
+    grid = run.path / "samples.png"
+    write_bytes(grid, png_bytes(image_grid(generator, config.run.seed)))
+    version = export_generator(
+        generator,
+        pathlib.Path(saved_models) / dataset.name,
+        {
+            "class_names": list(dataset.class_names),
+            "statistics": {
+                "mean": list(dataset.mean),
+                "std": list(dataset.std),
+            },
+            "dataset": dataset.describe(),
+            "fingerprint": dataset.fingerprint,
+            "seed": config.run.seed,
+            "config": json.loads(config_to_json(config)),
+            "training": {
+                "steps": {
+                    name: stage["steps"]
+                    for name, stage in run.state["stages"].items()
+                },
+                "seconds": round(run.state["seconds"], 1),
+            },
+            "scores": [],
+        },
+    )
+    run.save(export=str(version))
+
+
+def _score(run, dataset, config, verbose):
+    """Scores the export, once, on the test split."""
+    # Only sets that come without any test images fall back.
+    split = "test" if dataset.test is not None else "validation"
+    scores = evaluate_generator(
+        load_generator(run.state["export"]),
+        dataset,
+        config.evaluation,
+        seed=config.run.seed,
+        split=split,
+        verbose=verbose,
+    )
+    summary = summarize(scores)
+    update_metadata(run.state["export"], scores=[summary])
+    run.save(summary=summary)
+
+
+def _result(run):
+    return JobResult(
+        run=run.path,
+        export=pathlib.Path(run.state["export"]),
+        grid=run.path / "samples.png",
+        summary=run.state.get("summary"),
+    )

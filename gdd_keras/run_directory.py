@@ -1,0 +1,175 @@
+"""The folder of a run: its config, its progress, and how to find it again."""
+
+import json
+import pathlib
+import re
+
+from gdd_keras.config import InputError
+from gdd_keras.config import config_from_json
+from gdd_keras.config import config_to_json
+from gdd_keras.files import write_json
+from gdd_keras.files import write_text
+
+__all__ = ["RunDirectory", "open_run"]
+
+_CONFIG = "config.json"
+_STATE = "state.json"
+
+
+class RunDirectory:
+    """Paths and progress of one run.
+
+    Args:
+        path: The folder; created if absent.
+        config: `Config`, written as `config.json` if none is there.
+
+    Attributes:
+        path: `pathlib.Path`.
+        state: Dict of progress, as last saved: `stages` (name to `steps` done
+            and whether it is `done`), `plan`, `seconds`, `fingerprint`,
+            `export`, `scores`, `done`.
+    """
+
+    def __init__(self, path, config):
+        self.path = pathlib.Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.config = config
+        if not self.config_file.exists():
+            write_text(self.config_file, config_to_json(config))
+        self.state = _read_state(self.path)
+
+    @property
+    def config_file(self):
+        """The run's `config.json`, which `--config` replays."""
+        return self.path / _CONFIG
+
+    @property
+    def images(self):
+        """Folder of the image grids."""
+        return self.path / "images"
+
+    def tensorboard(self, stage):
+        """Returns the folder of a stage's event files."""
+        return self.path / "tensorboard" / stage
+
+    def checkpoints(self, stage):
+        """Returns the folder of a stage's checkpoints."""
+        return self.path / "checkpoints" / stage
+
+    def save(self, **changes):
+        """Merges changes into the state and writes it."""
+        self.state.update(changes)
+        write_json(self.path / _STATE, self.state)
+
+
+def open_run(config, name, run_dir=None, fresh=False, parent="runs"):
+    """Finds the run that these settings belong to, or makes a new one.
+
+    Without `run_dir`, runs of a data set are `runs/<name>`, `runs/<name>-2`
+    and so on; the latest whose config is equal is continued, and other
+    settings get the next number.
+
+    Args:
+        config: Resolved `Config`.
+        name: Data set's name.
+        run_dir: Folder to use, or `None`.
+        fresh: Start over in a new folder even if a run with these settings
+            exists.
+        parent: Where numbered runs lie.
+
+    Returns:
+        `RunDirectory`.
+
+    Raises:
+        InputError: If `run_dir` holds something else, a run with other
+            settings, or (with `fresh`) a run.
+    """
+    if run_dir is not None:
+        return _open_given(config, pathlib.Path(run_dir), fresh)
+    parent = pathlib.Path(parent)
+    numbers = _run_numbers(parent, name)
+    if not fresh:
+        for number in sorted(numbers, reverse=True):
+            path = _run_path(parent, name, number)
+            if _config_of(path) == config:
+                return RunDirectory(path, config)
+    number = max(numbers, default=0) + 1
+    return RunDirectory(_run_path(parent, name, number), config)
+
+
+def _open_given(config, path, fresh):
+    """Opens the folder of `--run-dir`."""
+    if path.is_file():
+        raise InputError(
+            f"`--run-dir` must be a folder. Received: {path}, a file."
+        )
+    occupied = path.is_dir() and any(path.iterdir())
+    if not occupied:
+        return RunDirectory(path, config)
+    if not (path / _CONFIG).exists():
+        raise InputError(
+            f"`--run-dir` must be new, empty, or a run's folder. Received: "
+            f"{path}, which holds something else. Choose another."
+        )
+    if fresh:
+        raise InputError(
+            f"`--fresh` needs a new folder. Received: --run-dir {path}, which "
+            "holds a run. Choose another, or leave `--run-dir` out."
+        )
+    earlier = _config_of(path)
+    if earlier != config:
+        raise InputError(
+            f"`--run-dir` {path} holds a run with other settings: "
+            f"{_difference(earlier, config)}. Choose another folder, or "
+            f"continue that run with `--config {path / _CONFIG} --run-dir "
+            f"{path}`."
+        )
+    return RunDirectory(path, config)
+
+
+def _run_path(parent, name, number):
+    return parent / (name if number == 1 else f"{name}-{number}")
+
+
+def _run_numbers(parent, name):
+    """Returns the numbers of the existing folders for a data set."""
+    pattern = re.compile(re.escape(name) + r"(?:-(\d+))?")
+    numbers = []
+    if parent.is_dir():
+        for entry in parent.iterdir():
+            match = pattern.fullmatch(entry.name)
+            if match:
+                numbers.append(int(match[1] or 1))
+    return numbers
+
+
+def _config_of(path):
+    """Returns the config of a run's folder, or `None` for another folder."""
+    file = path / _CONFIG
+    if not file.is_file():
+        return None
+    return config_from_json(file.read_text(), str(file))
+
+
+def _difference(earlier, config):
+    """Names the fields that differ, with both values."""
+    parts = []
+    for section in ("data", "networks", "cgan", "matching", "evaluation",
+                    "run"):
+        ours, theirs = getattr(config, section), getattr(earlier, section)
+        for key, value in vars(theirs).items():
+            if value != getattr(ours, key):
+                parts.append(f"{key}={value} there, {getattr(ours, key)} here")
+    return "; ".join(parts)
+
+
+def _read_state(path):
+    file = path / _STATE
+    if not file.exists():
+        return {"stages": {}, "seconds": 0.0, "done": False}
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{file} is damaged: {error}. Start over with `--fresh`."
+        ) from error

@@ -1,0 +1,403 @@
+"""Both training stages: built, planned, run, and continued after a stop."""
+
+import dataclasses
+import statistics
+import time
+
+import keras
+import tensorflow as tf
+
+from gdd_keras.callbacks import Checkpoint
+from gdd_keras.callbacks import Deadline
+from gdd_keras.callbacks import ImageGrid
+from gdd_keras.callbacks import LearningRateDecay
+from gdd_keras.callbacks import PoolRedraw
+from gdd_keras.callbacks import StopOnNaN
+from gdd_keras.callbacks import TensorBoardScalars
+from gdd_keras.cgan import ConditionalGAN
+from gdd_keras.config import InputError
+from gdd_keras.config import RunError
+from gdd_keras.data.pipeline import training_batches
+from gdd_keras.distiller import GenerativeDistiller
+from gdd_keras.networks import ModelPool
+from gdd_keras.networks import build_discriminator
+from gdd_keras.networks import build_generator
+
+__all__ = ["Plan", "Stage", "build_stages", "plan_training", "train_stage"]
+
+# Kept back from a time budget for the export and the last image grid.
+_RESERVE_SECONDS = 15.0
+_TIMED_SECONDS = 2.0
+_CHECKPOINTS_KEPT = 2
+
+
+@dataclasses.dataclass
+class Stage:
+    """One of the two training stages.
+
+    Attributes:
+        name: `"cgan"` or `"distill"`.
+        trainer: `ConditionalGAN` or `GenerativeDistiller`, compiled.
+        steps: Steps that the config asks for.
+        batches: Function of the first step, giving the `tf.data.Dataset`.
+        batch_size: Real images per step.
+    """
+
+    name: str
+    trainer: ConditionalGAN
+    steps: int
+    batches: object
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long a stage trains.
+
+    Attributes:
+        epochs: Number of epochs.
+        steps_per_epoch: Steps of each.
+        step_seconds: Measured seconds per step.
+        seconds: Limit from the time budget, or `None`.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    step_seconds: float
+    seconds: float | None = None
+
+    @property
+    def steps(self):
+        return self.epochs * self.steps_per_epoch
+
+
+def build_stages(config, dataset):
+    """Builds the networks and trainers of both stages.
+
+    Args:
+        config: `Config`.
+        dataset: `Dataset`.
+
+    Returns:
+        List of one or two `Stage`; they share generator and discriminator.
+
+    Raises:
+        InputError: If a pool network or a local layer does not exist.
+    """
+    seed = config.run.seed
+    networks, cgan, matching = config.networks, config.cgan, config.matching
+    generator = build_generator(
+        dataset.image_shape,
+        dataset.num_classes,
+        networks.generator,
+        networks.latent_dim,
+        networks.generator_width,
+        seed=seed,
+    )
+    discriminator = build_discriminator(
+        dataset.image_shape,
+        dataset.num_classes,
+        networks.discriminator,
+        networks.conditioning,
+        networks.discriminator_width,
+        seed=seed + 1,
+    )
+    shared = {
+        "adversarial_loss": cgan.cgan_loss,
+        "auxiliary_weight": cgan.auxiliary_weight,
+        "gradient_penalty_weight": cgan.gradient_penalty_weight,
+        "ema_decay": cgan.ema_decay,
+        "augmentation": _resolved(cgan.gan_augmentation, dataset),
+        "seed": seed,
+    }
+    gan = ConditionalGAN(generator, discriminator, **shared)
+    stages = [
+        _stage(
+            "cgan",
+            gan,
+            cgan.cgan_steps,
+            config,
+            dataset,
+            cgan.generator_learning_rate,
+            cgan.discriminator_learning_rate,
+        )
+    ]
+    if matching.distill_steps > 0:
+        pool = ModelPool(
+            matching.pool,
+            matching.local_layer,
+            dataset.image_shape,
+            dataset.num_classes,
+            dataset.mean,
+            dataset.std,
+            matching.pool_learning_rate,
+            seed,
+        )
+        distiller = GenerativeDistiller(
+            generator,
+            discriminator,
+            pool,
+            omega_g=matching.omega_g,
+            omega_l=matching.omega_l,
+            matching_reduction=matching.matching_reduction,
+            matching_augmentation=_resolved(
+                matching.matching_augmentation, dataset
+            ),
+            **shared,
+        )
+        stages.append(
+            _stage(
+                "distill",
+                distiller,
+                matching.distill_steps,
+                config,
+                dataset,
+                matching.distill_learning_rate,
+                matching.distill_discriminator_learning_rate,
+                pool_batches=(
+                    matching.pool_train_steps if distiller.matches else 0
+                ),
+            )
+        )
+    return stages
+
+
+def plan_training(stages, config, dataset, seconds_left=None):
+    """Times a few steps of each stage and says how long each will train.
+
+    Weights, optimizers and counters are put back afterwards, so that the
+    timing leaves no trace in the result.
+
+    Args:
+        stages: As from `build_stages`.
+        config: `Config`.
+        dataset: `Dataset`.
+        seconds_left: Function giving the seconds that a time budget leaves
+            now, or `None` without a budget.
+
+    Returns:
+        List of `Plan`, one per stage.
+    """
+    seconds_per_step = [_time_steps(stage) for stage in stages]
+    limits = [None] * len(stages)
+    if seconds_left is not None:
+        seconds = max(1.0, seconds_left() - _RESERVE_SECONDS)
+        share = config.run.cgan_share if len(stages) > 1 else 1.0
+        limits = [seconds * share, seconds * (1.0 - share)][: len(stages)]
+    pass_steps = max(200, len(dataset.train) // config.cgan.batch_size)
+    epoch_steps = config.run.steps_per_epoch or pass_steps
+    return [
+        _plan(stage, step_seconds, epoch_steps, limit)
+        for stage, step_seconds, limit in zip(
+            stages, seconds_per_step, limits, strict=True
+        )
+    ]
+
+
+def train_stage(stage, plan, run, config, verbose=1):
+    """Trains one stage, continuing from its last checkpoint if there is one.
+
+    Args:
+        stage: `Stage`.
+        plan: Its `Plan`.
+        run: `RunDirectory`.
+        config: `Config`.
+        verbose: 1 for Keras's progress bar, 0 for silence.
+
+    Raises:
+        RunError: If a loss becomes NaN, or no checkpoint can be read.
+    """
+    trainer = stage.trainer
+    progress = run.state["stages"].setdefault(
+        stage.name, {"first_step": int(trainer.step), "done": False}
+    )
+    first_step = progress["first_step"]
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(**trainer.state()),
+        str(run.checkpoints(stage.name)),
+        max_to_keep=_CHECKPOINTS_KEPT,
+    )
+    if manager.latest_checkpoint is not None:
+        _restore(manager)
+    if progress["done"]:
+        return
+    done = int(trainer.step) - first_step
+    writer = tf.summary.create_file_writer(str(run.tensorboard(stage.name)))
+    started, seconds_before = time.monotonic(), run.state["seconds"]
+
+    def save_progress():
+        seconds = seconds_before + time.monotonic() - started
+        run.save(seconds=seconds)
+
+    callbacks = [
+        StopOnNaN(stage.name),
+        LearningRateDecay(
+            first_step, plan.steps, config.cgan.decay_fraction, plan.seconds
+        ),
+        TensorBoardScalars(writer),
+        ImageGrid(run.images, stage.name, writer, config.run.seed),
+        Checkpoint(manager, save_progress),
+    ]
+    if stage.name == "distill" and trainer.matches:
+        callbacks.insert(0, PoolRedraw(config.matching.pool_redraw_steps))
+    if plan.seconds is not None:
+        callbacks.append(Deadline(plan.seconds))
+    trainer.fit(
+        stage.batches(int(trainer.step)),
+        initial_epoch=done // plan.steps_per_epoch,
+        epochs=plan.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=verbose,
+    )
+    writer.close()
+    progress["done"] = True
+    progress["steps"] = int(trainer.step) - first_step
+    save_progress()
+
+
+def _stage(
+    name,
+    trainer,
+    steps,
+    config,
+    dataset,
+    generator_rate,
+    discriminator_rate,
+    pool_batches=0,
+):
+    """Compiles a trainer and binds it to its data."""
+    cgan, run = config.cgan, config.run
+    epoch_steps = min(steps, run.steps_per_epoch or steps)
+    trainer.compile(
+        *(
+            keras.optimizers.Adam(rate, cgan.adam_beta_1, cgan.adam_beta_2)
+            for rate in (generator_rate, discriminator_rate)
+        ),
+        # An epoch shorter than one execution would be overrun.
+        steps_per_execution=(
+            run.steps_per_execution
+            if epoch_steps >= run.steps_per_execution
+            else 1
+        ),
+    )
+
+    def batches(first_step):
+        return training_batches(
+            dataset.train,
+            cgan.batch_size,
+            run.seed,
+            first_step,
+            config.data.class_balance,
+            extra_batches=pool_batches,
+        )
+
+    return Stage(name, trainer, steps, batches, cgan.batch_size)
+
+
+def _resolved(augmentation, dataset):
+    """Returns what `auto` means for a data set."""
+    return dataset.augmentation if augmentation == "auto" else augmentation
+
+
+def _plan(stage, step_seconds, epoch_steps, limit):
+    steps = stage.steps
+    if limit is not None:
+        steps = max(1, int(limit / step_seconds))
+    # Epochs of equal length, close to the wanted one, in whole executions.
+    epochs = max(1, round(steps / epoch_steps))
+    execution = stage.trainer.steps_per_execution
+    per_epoch = max(1, steps // epochs // execution) * execution
+    return Plan(epochs, per_epoch, step_seconds, limit)
+
+
+class _StepTimer(keras.callbacks.Callback):
+    """Notes when each execution ended; ends after enough of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.times = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.times.append(time.perf_counter())
+        # The first execution traces and compiles.
+        if (
+            len(self.times) >= 3
+            and self.times[-1] - self.times[0] >= _TIMED_SECONDS
+        ):
+            self.model.stop_training = True
+
+    def seconds(self):
+        """Returns the median seconds of one execution."""
+        return statistics.median(
+            later - earlier
+            for earlier, later in zip(
+                self.times, self.times[1:], strict=False
+            )
+        )
+
+
+def _time_steps(stage):
+    """Returns the seconds of one training step; changes nothing."""
+    trainer = stage.trainer
+    variables = _variables(trainer.state())
+    before = [keras.ops.convert_to_numpy(value) for value in variables]
+    timer = _StepTimer()
+    trainer.fit(
+        stage.batches(0),
+        steps_per_epoch=100 * trainer.steps_per_execution,
+        callbacks=[timer],
+        shuffle=False,
+        verbose=0,
+    )
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    return timer.seconds() / trainer.steps_per_execution
+
+
+def _variables(state):
+    """Returns the variables of models, optimizers and variables."""
+    variables = []
+    for value in state.values():
+        if isinstance(value, (keras.Model, keras.optimizers.Optimizer)):
+            variables.extend(value.variables)
+        else:
+            variables.append(value)
+    return variables
+
+
+def _restore(manager):
+    """Restores the newest checkpoint that can be read."""
+    for path in reversed(manager.checkpoints):
+        try:
+            status = manager.checkpoint.restore(path)
+            status.assert_existing_objects_matched()
+            return
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            problem = f"{path} ({type(error).__name__})"
+            print(f"checkpoint {problem} cannot be read; trying the one before")
+    raise RunError(
+        f"no checkpoint in {manager.directory} can be read. Start over with "
+        "`--fresh`."
+    )
+
+
+def check_same_data(run, dataset):
+    """Refuses to continue a run on data that changed since its start.
+
+    Args:
+        run: `RunDirectory`.
+        dataset: `Dataset` as loaded now.
+
+    Raises:
+        InputError: If the fingerprint differs.
+    """
+    earlier = run.state.get("fingerprint", dataset.fingerprint)
+    if earlier != dataset.fingerprint:
+        raise InputError(
+            f"{run.path} was started on other data: fingerprint {earlier}, "
+            f"now {dataset.fingerprint}. Put the data back, or start over "
+            "with `--fresh`."
+        )
+    run.save(fingerprint=dataset.fingerprint)
