@@ -303,38 +303,74 @@ def _read(tfds, builder, split, features, fit):
     """Yields fitted images and labels in the order of the files."""
     import tensorflow as tf
 
-    wanted = {
-        key: builder.info.features[key]
-        for key in (features.image_key, features.label_key)
-    }
-    # Decodes nothing else; costs time where there is nothing else.
-    partial = tfds.decode.PartialDecoding(wanted)
-    has_more = len(builder.info.features) > len(wanted)
+    # Images of different sizes cannot be batched before they are fitted.
+    rows = 1
+    if features.image_size is not None:
+        pixels = np.prod(features.image_size) * features.channels
+        rows = int(max(1, min(1024, CHUNK_BYTES // pixels)))
     with _quiet():
-        examples = builder.as_dataset(
-            split=split,
-            shuffle_files=False,
-            decoders=partial if has_more else None,
-            # One file after the other: a stable order. No cache: it would
-            # keep every decoded image in memory.
-            read_config=tfds.ReadConfig(
-                try_autocache=False, interleave_cycle_length=1
-            ),
-        )
-        # Images of different sizes cannot be batched before they are fitted.
-        rows = 1
-        if features.image_size is not None:
-            pixels = np.prod(features.image_size) * features.channels
-            rows = int(max(1, min(1024, CHUNK_BYTES // pixels)))
-        batches = examples.batch(rows).prefetch(2)
+        if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
+            batches = _batches_of_records(tf, builder, split, features, rows)
+        else:
+            batches = _batches_of_examples(tfds, builder, split, features, rows)
         iterator = iter(batches.as_numpy_iterator())
     while True:
         try:
-            batch = next(iterator)
+            images, labels = next(iterator)
         except StopIteration:
             return
         except tf.errors.OpError as error:
             raise _damaged(
                 builder.info.full_name, builder.data_path, error
             ) from error
-        yield fit(batch[features.image_key]), batch[features.label_key]
+        yield fit(images), labels
+
+
+def _batches_of_records(tf, builder, split, features, rows):
+    """Parses whole batches: a third of the time that TFDS takes."""
+    size = features.image_size or (None, None)
+    image_spec = tf.TensorSpec((*size, features.channels), tf.uint8)
+
+    def decode(encoded):
+        image = tf.io.decode_image(
+            encoded, features.channels, expand_animations=False
+        )
+        return tf.ensure_shape(image, image_spec.shape)
+
+    def parse(records):
+        parsed = tf.io.parse_example(
+            records,
+            {
+                features.image_key: tf.io.FixedLenFeature((), tf.string),
+                features.label_key: tf.io.FixedLenFeature((), tf.int64),
+            },
+        )
+        images = tf.map_fn(
+            decode,
+            parsed[features.image_key],
+            fn_output_signature=image_spec,
+        )
+        return images, parsed[features.label_key]
+
+    files = [str(path) for path in builder.info.splits[split].filepaths]
+    records = tf.data.TFRecordDataset(files).batch(rows)
+    return records.map(parse, tf.data.AUTOTUNE).prefetch(2)
+
+
+def _batches_of_examples(tfds, builder, split, features, rows):
+    """Lets TFDS read, whatever the format of the files is."""
+    keys = (features.image_key, features.label_key)
+    examples = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        decoders=tfds.decode.PartialDecoding(
+            {key: builder.info.features[key] for key in keys}
+        ),
+        # One file after the other: a stable order. No cache: it would keep
+        # every decoded image in memory.
+        read_config=tfds.ReadConfig(
+            try_autocache=False, interleave_cycle_length=1
+        ),
+    )
+    batches = examples.batch(rows).prefetch(2)
+    return batches.map(lambda batch: tuple(batch[key] for key in keys))

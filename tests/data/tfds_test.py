@@ -135,6 +135,21 @@ def test_prepared_set_without_code(prepared, load):
         )
 
 
+def test_records_are_read_as_tfds_reads_them(prepared, load, monkeypatch):
+    fast = load("gdd_tiny", data_dir=str(prepared), image_size=8)
+    monkeypatch.setattr(
+        tfds_source, "_batches_of_records", tfds_batches_of_examples
+    )
+    slow = load("gdd_tiny", data_dir=str(prepared), image_size=8)
+    assert fast.fingerprint == slow.fingerprint
+
+
+def tfds_batches_of_examples(tf, *arguments):
+    import tensorflow_datasets as tfds
+
+    return tfds_source._batches_of_examples(tfds, *arguments)
+
+
 def test_environment_names_the_folder(prepared, load, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
     assert load("gdd_tiny:1.0.0", image_size=8).name == "gdd_tiny"
