@@ -75,7 +75,14 @@ def given_settings(arguments):
     }
 
 
-def run_command(name, description, add_arguments, run, argv=None):
+def run_command(
+    name,
+    description,
+    add_arguments,
+    run,
+    argv=None,
+    after_interrupt="nothing is left half written",
+):
     """Parses, runs, and turns every expected failure into one clear line.
 
     Args:
@@ -84,6 +91,7 @@ def run_command(name, description, add_arguments, run, argv=None):
         add_arguments: Function of the parser that adds the flags.
         run: Function of the parsed arguments; imports TensorFlow itself.
         argv: Arguments, or `None` for the process's own.
+        after_interrupt: What to tell after Ctrl-C.
 
     Returns:
         Exit code: 0, 1 for a run that failed, 2 for bad input, 130 for
@@ -104,11 +112,7 @@ def run_command(name, description, add_arguments, run, argv=None):
         print(f"\nfailed: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; the same command continues from the last "
-            "checkpoint.",
-            file=sys.stderr,
-        )
+        print(f"\ninterrupted; {after_interrupt}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 

@@ -30,7 +30,14 @@ images only. The same command continues an interrupted run.
 
 def main(argv=None):
     """Runs the command; returns its exit code."""
-    return run_command("distill", _DESCRIPTION, _add_arguments, _run, argv)
+    return run_command(
+        "distill",
+        _DESCRIPTION,
+        _add_arguments,
+        _run,
+        argv,
+        after_interrupt="the same command continues from the last checkpoint",
+    )
 
 
 def _add_arguments(parser):
@@ -92,9 +99,7 @@ def _run(arguments):
 
     dataset = load_dataset(config.data, config.run.seed)
     _check_export_folder(arguments.saved_models, dataset.name)
-    run = open_run(
-        config, dataset.name, arguments.run_dir, arguments.fresh
-    )
+    run = open_run(config, dataset.name, arguments.run_dir, arguments.fresh)
     if not arguments.quiet:
         print(f"run: {run.path} (preset {config.run.preset})")
     result = distill_dataset(

@@ -48,7 +48,11 @@ class JobResult:
 
 
 def distill_dataset(
-    config, run, saved_models="saved_models", dataset=None, verbose=1,
+    config,
+    run,
+    saved_models="saved_models",
+    dataset=None,
+    verbose=1,
     started=None,
 ):
     """Trains both stages, exports the generator, and scores it.
@@ -91,7 +95,7 @@ def distill_dataset(
     check_same_data(run, dataset)
     stages = build_stages(config, dataset)
     plans = _plans(run, stages, config, dataset, started)
-    for line in _describe(dataset, stages, plans):
+    for line in _describe(dataset, stages, plans, config.evaluation):
         say(line)
     previous = None
     for stage, plan in zip(stages, plans, strict=True):
@@ -124,7 +128,7 @@ def estimate_cost(config):
     plans = plan_training(
         stages, config, dataset, _budget_left(config, started)
     )
-    return _describe(dataset, stages, plans)
+    return _describe(dataset, stages, plans, config.evaluation)
 
 
 def _silent(*_):
@@ -150,15 +154,23 @@ def _plans(run, stages, config, dataset, started):
     left = _budget_left(config, started)
     if left is None:
         return plans
-    # After an interruption the stages share what is left of the budget.
-    share = min(1.0, max(0.0, left()) / sum(plan.seconds for plan in plans))
+    # After an interruption, unfinished stages share what is left.
+    done = {
+        name for name, stage in run.state["stages"].items() if stage["done"]
+    }
+    planned = sum(
+        plan.seconds
+        for stage, plan in zip(stages, plans, strict=True)
+        if stage.name not in done
+    )
+    share = min(1.0, max(0.0, left()) / planned) if planned else 1.0
     return [
         dataclasses.replace(plan, seconds=max(1.0, plan.seconds * share))
         for plan in plans
     ]
 
 
-def _describe(dataset, stages, plans):
+def _describe(dataset, stages, plans, evaluation):
     """Returns lines that say what will be trained, and how long."""
     height, width, channels = dataset.image_shape
     sizes = ", ".join(
@@ -176,6 +188,12 @@ def _describe(dataset, stages, plans):
             f"{_STAGE_TITLES[stage.name]}: {plan.steps:,} steps of "
             f"{stage.batch_size} images, {rate:,.0f} images/s, about "
             f"{plan.steps * plan.step_seconds / 60:.1f} minutes"
+        )
+    if evaluation.num_seeds:
+        shown = evaluation.ipc * dataset.num_classes
+        lines.append(
+            f"then scoring: {evaluation.num_seeds} x {evaluation.network}, "
+            f"{evaluation.eval_epochs:,} epochs of {shown:,} images each"
         )
     return lines
 
