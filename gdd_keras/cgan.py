@@ -98,9 +98,7 @@ class ConditionalGAN(keras.Model):
         # A model with nothing but a train_step would count as unbuilt.
         self.built = True
 
-    def compile(
-        self, generator_optimizer, discriminator_optimizer, **kwargs
-    ):
+    def compile(self, generator_optimizer, discriminator_optimizer, **kwargs):
         """Takes one optimizer per network; the rest as in `keras.Model`."""
         super().compile(optimizer=generator_optimizer, **kwargs)
         self.generator_optimizer = generator_optimizer
@@ -159,9 +157,7 @@ class ConditionalGAN(keras.Model):
         latents = tf.random.stateless_normal(
             (tf.shape(labels)[0], self.latent_dim), self._random_seed(0)
         )
-        return self.generator(
-            [latents, self._one_hot(labels)], training=True
-        )
+        return self.generator([latents, self._one_hot(labels)], training=True)
 
     def _one_hot(self, labels):
         return tf.one_hot(labels, self.num_classes)

@@ -368,7 +368,9 @@ class Config:
     networks: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     cgan: CGANConfig = dataclasses.field(default_factory=CGANConfig)
     matching: MatchingConfig = dataclasses.field(default_factory=MatchingConfig)
-    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    evaluation: EvaluationConfig = dataclasses.field(
+        default_factory=EvaluationConfig
+    )
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
 

@@ -145,9 +145,7 @@ class GenerativeDistiller(ConditionalGAN):
                 tape.watch(generated_images)
                 logits, features = self.pool.features(
                     index,
-                    augment(
-                        generated_images, self.matching_augmentation, seed
-                    ),
+                    augment(generated_images, self.matching_augmentation, seed),
                 )
                 global_loss = logit_matching_loss(
                     real_logits, logits, self.matching_reduction

@@ -332,9 +332,7 @@ class _StepTimer(keras.callbacks.Callback):
         """Returns the median seconds of one execution."""
         return statistics.median(
             later - earlier
-            for earlier, later in zip(
-                self.times, self.times[1:], strict=False
-            )
+            for earlier, later in zip(self.times, self.times[1:], strict=False)
         )
 
 

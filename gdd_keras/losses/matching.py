@@ -27,9 +27,7 @@ def logit_matching_loss(real_logits, generated_logits, reduction="mean"):
     Raises:
         ValueError: If the shapes differ or the reduction is unknown.
     """
-    return _squared_distance(
-        "logits", real_logits, generated_logits, reduction
-    )
+    return _squared_distance("logits", real_logits, generated_logits, reduction)
 
 
 def feature_matching_loss(real_features, generated_features, reduction="mean"):

@@ -54,24 +54,25 @@ def convnet3(image_shape, num_classes, mean=None, std=None, width=128):
 
 def resnet10(image_shape, num_classes, mean=None, std=None, width=64):
     """ResNet with one basic block in each of four stages; see `convnet3`."""
-    return _resnet(
-        "resnet10", 1, image_shape, num_classes, mean, std, width
-    )
+    return _resnet("resnet10", 1, image_shape, num_classes, mean, std, width)
 
 
 def resnet18(image_shape, num_classes, mean=None, std=None, width=64):
     """ResNet with two basic blocks in each of four stages; see `convnet3`."""
-    return _resnet(
-        "resnet18", 2, image_shape, num_classes, mean, std, width
-    )
+    return _resnet("resnet18", 2, image_shape, num_classes, mean, std, width)
 
 
 def alexnet(image_shape, num_classes, mean=None, std=None):
     """Five convolutions with ReLU, three max poolings; see `convnet3`."""
     inputs, x = _standardized_inputs(image_shape, mean, std)
     for index, (filters, size, pool) in enumerate(
-        ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False),
-         (192, 3, True))
+        (
+            (128, 5, True),
+            (192, 5, True),
+            (256, 3, False),
+            (192, 3, False),
+            (192, 3, True),
+        )
     ):
         x = _convolution(x, filters, size)
         last = {"name": f"block_{index + 1}"}

@@ -67,9 +67,7 @@ def build_discriminator(
                 num_classes, name="class_logits"
             )(x)
         outputs["scores"] = ops.squeeze(scores, axis=-1)
-    return keras.Model(
-        [images, one_hot_labels], outputs, name="discriminator"
-    )
+    return keras.Model([images, one_hot_labels], outputs, name="discriminator")
 
 
 def _compact_trunk(x, halvings, width):

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gdd_keras.config import InputError
 from gdd_keras.config import POOL_NETWORKS
+from gdd_keras.config import InputError
 from gdd_keras.losses import classification_loss
 from gdd_keras.networks.classifiers import build_classifier
 from gdd_keras.networks.classifiers import feature_extractor
@@ -71,9 +71,7 @@ class ModelPool:
         ]
         self.extractors = [
             feature_extractor(network, [layer])
-            for network, layer in zip(
-                self.networks, local_layers, strict=True
-            )
+            for network, layer in zip(self.networks, local_layers, strict=True)
         ]
         self.optimizers = [
             keras.optimizers.SGD(learning_rate, momentum=0.9) for _ in names
