@@ -61,7 +61,7 @@ def open_tfds(name, data_dir=None, download_timeout=1800.0):
     """Opens a data set that TFDS knows, or that was prepared with it.
 
     Prepared data is used without network; else it is downloaded once. The
-    test part is the split `test`, else `validation`, else none.
+    test part is the split `test`, else `validation`, whichever has labels.
 
     Args:
         name: `name`, `name/config`, or either with `:version`.
@@ -100,7 +100,6 @@ def open_tfds(name, data_dir=None, download_timeout=1800.0):
                 f"{name!r} with {', '.join(splits) or 'none'}. Choose "
                 "another data set."
             )
-    test_name = next((k for k in ("test", "validation") if k in splits), None)
 
     def raw_split(split):
         return RawSplit(
@@ -108,6 +107,10 @@ def open_tfds(name, data_dir=None, download_timeout=1800.0):
             functools.partial(_read, tfds, builder, split, features),
         )
 
+    candidates = [k for k in ("test", "validation") if k in splits]
+    test_name = next(
+        (k for k in candidates if _is_labelled(raw_split(k))), None
+    )
     return RawData(
         name=safe_name(name.split(":")[0]),
         source=f"TFDS {builder.info.full_name} in {folder}",
@@ -297,6 +300,14 @@ def _download(name, folder, timeout):
             f"Received: {lines[-1]} Prepare it by hand and name its folder "
             "with `--data-dir`, or choose another data set."
         )
+
+
+def _is_labelled(split):
+    """Whether a split can score: some published test sets hide labels."""
+    if not split.num_images:
+        return False
+    _, labels = next(split.read(lambda images: images))
+    return bool((labels >= 0).all())
 
 
 def _read(tfds, builder, split, features, fit):

@@ -14,10 +14,11 @@ shutil.copytree({source!r}, pathlib.Path(data_dir) / name)
 """
 
 
-def images_of(count, height, width):
+def images_of(count, height, width, labelled=True):
     for index in range(count):
         pixels = np.full((height + index % 2, width, 3), index, np.uint8)
-        yield index, {"picture": pixels, "kind": index % 2, "other": "text"}
+        kind = index % 2 if labelled else -1
+        yield index, {"picture": pixels, "kind": kind, "other": "text"}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,7 @@ def prepared(tmp_path_factory):
             def _split_generators(self, dl_manager):
                 return {
                     "train": images_of(10, 12, 9),
+                    "test": images_of(3, 12, 9, labelled=False),
                     "validation": images_of(4, 12, 9),
                 }
 
@@ -121,7 +123,7 @@ def test_fashion_mnist(shared_dir, load, capfd):
 def test_prepared_set_without_code(prepared, load):
     dataset = load("gdd_tiny", data_dir=str(prepared), image_size=(13, 9))
     assert dataset.image_shape == (13, 9, 3)
-    # The class that no image has is dropped.
+    # The class that no image has is dropped, and so is the unlabelled test.
     assert dataset.class_names == ("a", "b")
     assert dataset.class_counts == {
         "train": (4, 4),
