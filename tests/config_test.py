@@ -1,0 +1,206 @@
+import dataclasses
+import json
+import re
+
+import pytest
+
+from gdd_keras.config import PRESETS
+from gdd_keras.config import Config
+from gdd_keras.config import DataConfig
+from gdd_keras.config import InputError
+from gdd_keras.config import MatchingConfig
+from gdd_keras.config import config_from_json
+from gdd_keras.config import config_to_json
+from gdd_keras.config import field_parser
+from gdd_keras.config import make_config
+from gdd_keras.config import section_fields
+
+
+def test_paper_weights_are_the_defaults():
+    matching = Config().matching
+    assert (matching.omega_g, matching.omega_l) == (0.01, 0.001)
+    assert matching.pool == ("convnet3", "resnet10", "resnet18")
+    assert matching.matching_reduction == "mean"
+
+
+def test_field_names_are_unique_over_sections():
+    names = [field.name for _, _, field, _ in section_fields()]
+    assert len(names) == len(set(names))
+
+
+def test_every_field_has_a_help_text():
+    for _, _, field, _ in section_fields():
+        text = field.metadata["help"]
+        assert text.endswith((".", "it.")), field.name
+        assert len(text) > 10, field.name
+
+
+def test_defaults_are_valid_and_frozen():
+    config = Config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.run = None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.run.seed = 3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_build_and_are_recorded(preset):
+    config = make_config(preset)
+    assert config.run.preset == preset
+    for name, value in PRESETS[preset].items():
+        sections = [s for s, _, f, _ in section_fields() if f.name == name]
+        assert getattr(getattr(config, sections[0]), name) == value
+
+
+def test_no_preset_means_compact():
+    assert make_config() == make_config("compact")
+
+
+def test_settings_change_a_preset():
+    config = make_config("tiny", omega_l=0.5, seed=7)
+    assert config.matching.omega_l == 0.5
+    assert config.run.seed == 7
+    assert config.networks.latent_dim == 16
+
+
+def test_settings_change_a_base_and_keep_the_rest():
+    base = make_config("paper", seed=7)
+    config = make_config(base=base, ipc=3)
+    assert config.evaluation.ipc == 3
+    assert make_config(base=config, ipc=base.evaluation.ipc) == base
+
+
+def test_auto_must_be_resolved_first():
+    with pytest.raises(InputError, match="`preset` must be one of compact"):
+        make_config("auto")
+
+
+def test_unknown_setting_names_near_ones():
+    with pytest.raises(InputError, match=r"`omega_q` \(did you mean omega_"):
+        make_config(omega_q=1.0)
+    with pytest.raises(InputError, match="unknown key `zzzzzz`. Remove it"):
+        make_config(zzzzzz=1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_json_round_trip(preset):
+    config = make_config(
+        preset, image_size=(40, 24), local_layer=("block_1", "block_2", "x")
+    )
+    text = config_to_json(config)
+    assert config_from_json(text) == config
+    assert config_to_json(config_from_json(text)) == text
+    assert list(json.loads(text)) == [
+        "data",
+        "networks",
+        "cgan",
+        "matching",
+        "evaluation",
+        "run",
+    ]
+
+
+def test_json_may_leave_keys_out():
+    config = config_from_json('{"run": {"seed": 3}}')
+    assert config == dataclasses.replace(
+        Config(), run=dataclasses.replace(Config().run, seed=3)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"here.json must be a JSON file. Received: "),
+        ("[]", r"here.json must hold one JSON object per section \(data, "),
+        ('{"run": 3}', "must hold one JSON object per section"),
+        ('{"walk": {}}', "here.json has the unknown section `walk`"),
+        (
+            '{"run": {"sed": 1}}',
+            r"here.json, section `run`: unknown key `sed` \(did you mean seed",
+        ),
+        (
+            '{"run": {"seed": "1"}}',
+            "here.json: `seed` must be of type int. Received: seed='1' of "
+            "type str",
+        ),
+        ('{"matching": {"omega_g": NaN}}', "`omega_g` must be a finite number"),
+        # A key of another section is unknown in this one.
+        ('{"run": {"omega_g": 1.0}}', "section `run`: unknown key `omega_g`"),
+    ],
+)
+def test_json_errors_name_the_file(text, message):
+    with pytest.raises(InputError, match=message):
+        config_from_json(text, "here.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("omega_g", -0.1, "`omega_g` must be a number >= 0.0. Received: "),
+        ("omega_l", float("nan"), "`omega_l` must be a finite number"),
+        ("omega_l", float("inf"), "`omega_l` must be a finite number"),
+        ("ipc", 0, "`ipc` must be an integer >= 1. Received: ipc=0."),
+        ("ipc", 1.0, "`ipc` must be of type int. Received: ipc=1.0 of type"),
+        ("ipc", True, "`ipc` must be of type int. Received: ipc=True"),
+        ("seed", 2**31, "`seed` must be an integer >= 0 and <= 2147483647"),
+        ("seed", None, "`seed` must be of type int. Received: seed=None"),
+        ("ema_decay", 1.0, "`ema_decay` must be a number >= 0.0 and < 1.0"),
+        (
+            "validation_fraction",
+            0.0,
+            "`validation_fraction` must be a number > 0.0 and < 1.0",
+        ),
+        ("time_budget", 0.0, "`time_budget` must be a number > 0.0"),
+        (
+            "cgan_loss",
+            "lsgan",
+            "`cgan_loss` must be one of non_saturating, hinge, wgan_gp. "
+            "Received: cgan_loss=lsgan.",
+        ),
+        ("pool", (), "`pool` must name at least one value. Received: none."),
+        ("pool", ("convnet3", 3), "`pool` must be of type str. Received"),
+        (
+            "image_size",
+            (32, 32, 32),
+            "`image_size` must be one number or HEIGHTxWIDTH. Received: "
+            "image_size=32x32x32.",
+        ),
+        ("image_size", (7,), "`image_size` must be an integer >= 8"),
+        ("image_size", (32, 4), "`image_size` must be an integer >= 8"),
+        ("class_balance", 1, "`class_balance` must be of type bool"),
+    ],
+)
+def test_wrong_values_are_refused(name, value, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        make_config(**{name: value})
+
+
+def test_whole_numbers_pass_as_floats():
+    omega_g = make_config(omega_g=1).matching.omega_g
+    assert isinstance(omega_g, float)
+    assert omega_g == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [(32, (32, 32)), ((32,), (32, 32)), ([40, 24], (40, 24)), (None, None)],
+)
+def test_image_size_becomes_height_and_width(given, size):
+    assert DataConfig(image_size=given).image_size == size
+
+
+def test_one_name_becomes_a_tuple():
+    assert MatchingConfig(pool="convnet3").pool == ("convnet3",)
+
+
+def test_field_parsers():
+    parsers = {f.name: field_parser(hint) for _, _, f, hint in section_fields()}
+    assert parsers["image_size"]("40x24") == (40, 24)
+    assert parsers["image_size"]("32") == (32,)
+    assert parsers["seed"]("3") == 3
+    assert parsers["time_budget"]("0.5") == 0.5
+    assert parsers["pool"]("convnet3") == "convnet3"
+    assert parsers["data_dir"]("folder") == "folder"
+    for name, text in (("image_size", "big"), ("seed", "1.5")):
+        with pytest.raises(ValueError, match="invalid literal"):
+            parsers[name](text)
