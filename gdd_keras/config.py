@@ -16,6 +16,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "EvaluationConfig",
+    "GenerationConfig",
     "InputError",
     "MatchingConfig",
     "NetworkConfig",
@@ -293,6 +294,19 @@ class MatchingConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class GenerationConfig(_Section):
+    """Stage 3: generation on demand."""
+
+    label_mixing: float = option(
+        0.0,
+        "Largest share of another class in the label vector, built into the "
+        "export; makes harder images under `auxiliary`.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig(_Section):
     """How a generator is scored (METHOD: stream and fixed)."""
 
@@ -368,6 +382,9 @@ class Config:
     networks: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     cgan: CGANConfig = dataclasses.field(default_factory=CGANConfig)
     matching: MatchingConfig = dataclasses.field(default_factory=MatchingConfig)
+    generation: GenerationConfig = dataclasses.field(
+        default_factory=GenerationConfig
+    )
     evaluation: EvaluationConfig = dataclasses.field(
         default_factory=EvaluationConfig
     )

@@ -15,15 +15,13 @@ from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import check_metadata
 from gdd_keras.metadata import read_metadata
 from gdd_keras.metadata import update_metadata
-from gdd_keras.sampling import BLOCK_SIZE
 from gdd_keras.sampling import MAX_FIRST_INDEX
-from gdd_keras.sampling import latents_for
-from gdd_keras.sampling import to_uint8
+from gdd_keras.sampling import image_drawer
 
 __all__ = ["export_generator", "read_metadata", "update_metadata"]
 
 
-def export_generator(generator, directory, metadata):
+def export_generator(generator, directory, metadata, label_mixing=0.0):
     """Writes the next numbered version of a generator for TF Serving.
 
     The SavedModel runs with TensorFlow alone. Its signatures are
@@ -40,6 +38,8 @@ def export_generator(generator, directory, metadata):
         directory: Folder of versions, for instance `saved_models/digits`.
         metadata: Dict for `metadata.json`; needs `class_names`, in order. See
             `gdd_keras.metadata` for the checked fields; others are kept.
+        label_mixing: See `gdd_keras.sampling.mixed_labels`; built into
+            `generate`.
 
     Returns:
         `pathlib.Path` of the new version directory.
@@ -68,6 +68,7 @@ def export_generator(generator, directory, metadata):
         **metadata,
         "image_shape": list(image_shape),
         "latent_dim": latent_dim,
+        "label_mixing": label_mixing,
         "num_classes": num_classes,
         "num_parameters": generator.count_params(),
         "num_bytes": 0,
@@ -79,7 +80,7 @@ def export_generator(generator, directory, metadata):
     target = directory / str(files.next_version(directory))
     with files.new_directory(target) as temporary:
         _write_saved_model(
-            generator, temporary, latent_dim, num_classes, image_shape
+            generator, temporary, latent_dim, num_classes, label_mixing
         )
         full["num_bytes"] = sum(
             path.stat().st_size
@@ -109,9 +110,10 @@ def _shapes(generator):
 
 
 def _write_saved_model(
-    generator, directory, latent_dim, num_classes, image_shape
+    generator, directory, latent_dim, num_classes, label_mixing
 ):
     """Writes both signatures with `ExportArchive`."""
+    draw = image_drawer(generator, label_mixing)
 
     def run_network(latents, labels):
         one_hot_labels = tf.one_hot(labels, num_classes, dtype=tf.float32)
@@ -135,33 +137,7 @@ def _write_saved_model(
             tf.logical_and(first_index >= 0, first_index <= MAX_FIRST_INDEX),
             ["first_index must be in 0..2^48. Received:", first_index],
         )
-        count = tf.shape(labels)[0]
-        before = tf.cast(first_index % BLOCK_SIZE, tf.int32)
-        num_blocks = -(-(before + count) // BLOCK_SIZE)
-        after = num_blocks * BLOCK_SIZE - before - count
-        labels = tf.pad(labels, [[before, after]])
-        start = first_index - tf.cast(before, tf.int64)
-
-        def one_block(inputs):
-            block, block_labels = inputs
-            latents = latents_for(
-                seed, start + block * BLOCK_SIZE, BLOCK_SIZE, latent_dim
-            )
-            return to_uint8(run_network(latents, block_labels))
-
-        images = tf.map_fn(
-            one_block,
-            (
-                tf.range(tf.cast(num_blocks, tf.int64)),
-                tf.reshape(labels, [-1, BLOCK_SIZE]),
-            ),
-            fn_output_signature=tf.TensorSpec(
-                (BLOCK_SIZE, *image_shape), tf.uint8
-            ),
-            parallel_iterations=1,
-        )
-        images = tf.reshape(images, [-1, *image_shape])
-        return {"images": images[before : before + count]}
+        return {"images": draw(labels, seed, first_index)}
 
     def from_latents(latents, labels):
         check_labels(labels)

@@ -225,6 +225,7 @@ def _export(run, trainer, config, dataset, saved_models):
             },
             "scores": [],
         },
+        config.generation.label_mixing,
     )
     run.save(export=str(version))
 

@@ -154,14 +154,7 @@ def _config_of(path):
 def _difference(earlier, config):
     """Names the fields that differ, with both values."""
     parts = []
-    for section in (
-        "data",
-        "networks",
-        "cgan",
-        "matching",
-        "evaluation",
-        "run",
-    ):
+    for section in vars(config):
         ours, theirs = getattr(config, section), getattr(earlier, section)
         for key, value in vars(theirs).items():
             if value != getattr(ours, key):
