@@ -54,14 +54,25 @@ class LearningRateDecay(keras.callbacks.Callback):
         decay_fraction: Last part of the stage over which the rates fall.
         seconds: With a time budget, the stage's seconds: progress is then
             whichever is further, steps or time. `None` otherwise.
+        rates: Rates of generator and discriminator to start from; `None`
+            takes those of the optimizers when training begins, which a
+            checkpoint may have put back to decayed ones.
     """
 
-    def __init__(self, first_step, total_steps, decay_fraction, seconds=None):
+    def __init__(
+        self,
+        first_step,
+        total_steps,
+        decay_fraction,
+        seconds=None,
+        rates=None,
+    ):
         super().__init__()
         self.first_step = first_step
         self.total_steps = total_steps
         self.decay_fraction = decay_fraction
         self.seconds = seconds
+        self._rates = rates
 
     def on_train_begin(self, logs=None):
         self._start = time.monotonic()
@@ -69,7 +80,7 @@ class LearningRateDecay(keras.callbacks.Callback):
             self.model.generator_optimizer,
             self.model.discriminator_optimizer,
         )
-        if not hasattr(self, "_rates"):
+        if self._rates is None:
             self._rates = [float(o.learning_rate) for o in self._optimizers]
 
     def factor(self, progress):

@@ -145,11 +145,12 @@ def _configure(base, settings, gpu):
 
 def _check_saved_models(path):
     path = pathlib.Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(
-            f"`--saved-models` must be a folder. Received: {path}, a file."
-        )
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise InputError(
+            f"`--saved-models` must be a folder. Received: {path}, but "
+            f"{existing} is a file. Choose another."
+        )
     if not os.access(existing, os.W_OK):
         raise InputError(
             f"`--saved-models` must be writable. Received: {path}, but "

@@ -32,7 +32,13 @@ class RunDirectory:
 
     def __init__(self, path, config):
         self.path = pathlib.Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                "The run's folder must be one that can be made. Received: "
+                f"{path} ({error.strerror}). Choose another with `--run-dir`."
+            ) from error
         self.config = config
         if not self.config_file.exists():
             write_text(self.config_file, config_to_json(config))
@@ -91,7 +97,7 @@ def open_run(config, name, run_dir=None, fresh=False, parent="runs"):
     if not fresh:
         for number in sorted(numbers, reverse=True):
             path = _run_path(parent, name, number)
-            if _config_of(path) == config:
+            if _holds(path, config):
                 return RunDirectory(path, config)
     number = max(numbers, default=0) + 1
     return RunDirectory(_run_path(parent, name, number), config)
@@ -141,6 +147,15 @@ def _run_numbers(parent, name):
             if match:
                 numbers.append(int(match[1] or 1))
     return numbers
+
+
+def _holds(path, config):
+    """Says whether a folder is a run with these settings."""
+    try:
+        return _config_of(path) == config
+    except InputError:
+        # Of another version, or damaged: no reason to refuse a new run.
+        return False
 
 
 def _config_of(path):

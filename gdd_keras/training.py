@@ -217,7 +217,14 @@ def train_stage(stage, plan, run, config, verbose=1):
         str(run.checkpoints(stage.name)),
         max_to_keep=_CHECKPOINTS_KEPT,
     )
-    if manager.latest_checkpoint is not None:
+    rates = [
+        float(optimizer.learning_rate)
+        for optimizer in (
+            trainer.generator_optimizer,
+            trainer.discriminator_optimizer,
+        )
+    ]
+    if manager.latest_checkpoint is not None or progress["done"]:
         _restore(manager)
     if progress["done"]:
         return
@@ -232,7 +239,11 @@ def train_stage(stage, plan, run, config, verbose=1):
     callbacks = [
         StopOnNaN(stage.name),
         LearningRateDecay(
-            first_step, plan.steps, config.cgan.decay_fraction, plan.seconds
+            first_step,
+            plan.steps,
+            config.cgan.decay_fraction,
+            plan.seconds,
+            rates,
         ),
         TensorBoardScalars(writer),
         ImageGrid(run.images, stage.name, writer, config.run.seed),
@@ -340,7 +351,7 @@ def _time_steps(stage):
     """Returns the seconds of one training step; changes nothing."""
     trainer = stage.trainer
     variables = _variables(trainer.state())
-    before = [keras.ops.convert_to_numpy(value) for value in variables]
+    before = [tf.convert_to_tensor(value).numpy() for value in variables]
     timer = _StepTimer()
     trainer.fit(
         stage.batches(0),

@@ -57,10 +57,11 @@ class ModelPool:
         if len(local_layers) == 1:
             local_layers *= len(names)
         if len(local_layers) != len(names):
+            known = " ".join(map(str, names or POOL_NETWORKS))
             raise InputError(
                 "`local_layer` must be one name, or one for each network of "
-                f"the pool ({' '.join(names) or POOL_NETWORKS}). Received: "
-                f"{len(local_layers)} names for {len(names)} networks."
+                f"the pool ({known}). Received: {len(local_layers)} names for "
+                f"{len(names)} networks."
             )
         self.names = names
         self.local_layers = local_layers
