@@ -37,9 +37,9 @@ _ENTRY_KEY = (
     "ipc",
     "network",
     "epochs",
+    "learning_rate",
     "augmentation",
     "split",
-    "learning_rate",
 )
 
 
@@ -72,9 +72,9 @@ def _add_arguments(parser):
     parser.add_argument(
         "--eval-seed",
         type=int,
-        default=0,
         metavar="N",
-        help="Seed of the first network; the next ones count up. Default: 0.",
+        help="Seed of the first network; the next ones count up. Default: "
+        "the seed with which the generator was distilled.",
     )
     parser.add_argument(
         "--output",
@@ -110,14 +110,15 @@ def _run(arguments):
     _check_fingerprint(metadata, dataset)
     generator = load_generator(directory)
 
-    common = (dataset, settings, arguments.eval_seed, arguments.split)
+    seed = arguments.eval_seed
+    if seed is None:
+        seed = config.run.seed
+    common = (dataset, settings, seed, arguments.split)
     scores = evaluate_generator(generator, *common)
     summaries = [summarize(scores)]
     if arguments.real:
         real_scores = evaluate_real(*common)
         summaries.append(summarize(real_scores))
-    for summary in summaries:
-        summary["learning_rate"] = settings.eval_learning_rate
 
     recorded = None
     if arguments.split == "test":
@@ -128,7 +129,7 @@ def _run(arguments):
 
 
 def _check_eval_seed(seed):
-    if not 0 <= seed < 2**31:
+    if seed is not None and not 0 <= seed < 2**31:
         raise InputError(
             "`eval_seed` must be an integer >= 0 and <= 2147483647. Received: "
             f"eval_seed={seed}."

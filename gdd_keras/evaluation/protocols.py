@@ -52,6 +52,7 @@ class Score:
         network: Name of the network.
         seed: Seed of its weights, images and augmentation.
         epochs: Epochs trained.
+        learning_rate: SGD's rate; its first half's under `fixed`.
         augmentation: Augmentation while it trained.
         distinct_images: Different images it was shown.
         split: Split of the accuracy.
@@ -65,6 +66,7 @@ class Score:
     network: str
     seed: int
     epochs: int
+    learning_rate: float
     augmentation: str
     distinct_images: int
     split: str
@@ -205,6 +207,7 @@ def evaluate_source(
                 network=config.network,
                 seed=network_seed,
                 epochs=config.eval_epochs,
+                learning_rate=config.eval_learning_rate,
                 augmentation=augmentation,
                 distinct_images=source.num_distinct(config.eval_epochs),
                 split=split,

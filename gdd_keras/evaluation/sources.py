@@ -18,8 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from gdd_keras.data.pipeline import BatchSampler
-from gdd_keras.sampling import latents_for
-from gdd_keras.sampling import to_uint8
+from gdd_keras.sampling import image_drawer
 
 __all__ = [
     "FixedSet",
@@ -36,8 +35,8 @@ MAX_BATCH_SIZE = 256
 # Not the streams of `BatchSampler` that trained the generator.
 _EVALUATION_STREAM = 2
 
-# Images that a Keras generator makes at once; bounds its memory.
-_BLOCK_SIZE = 128
+# Images of a stored set that are made at once.
+_CHUNK_SIZE = 1024
 
 
 def balanced_batch_size(ipc, num_classes):
@@ -197,8 +196,6 @@ def generated_set(generator, ipc):
     """
     draw, num_classes = _drawing_function(generator)
     count = ipc * num_classes
-    # Pieces of a size that the memory holds, as `generate` makes them.
-    step = 8 * _BLOCK_SIZE
     draw = tf.function(draw, autograph=False, reduce_retracing=True)
 
     def make(seed):
@@ -206,11 +203,11 @@ def generated_set(generator, ipc):
         seed = tf.constant(seed, tf.int64)
         images = [
             draw(
-                tf.constant(labels[start : start + step]),
+                tf.constant(labels[start : start + _CHUNK_SIZE]),
                 seed,
                 tf.constant(start, tf.int64),
             ).numpy()
-            for start in range(0, count, step)
+            for start in range(0, count, _CHUNK_SIZE)
         ]
         return np.concatenate(images), labels
 
@@ -243,36 +240,7 @@ def _drawing_function(generator):
     if not isinstance(generator, keras.Model):
         # The exported signature; `generate` is its face outside a graph.
         return generator._images, generator.num_classes
-    latent_dim, num_classes = (t.shape[-1] for t in generator.inputs)
-
-    def draw(labels, seed, first_index):
-        count = tf.shape(labels)[0]
-        blocks = -(-count // _BLOCK_SIZE)
-        labels = tf.pad(labels, [[0, blocks * _BLOCK_SIZE - count]])
-
-        def one_block(inputs):
-            block, labels = inputs
-            latents = latents_for(
-                seed, first_index + block * _BLOCK_SIZE, _BLOCK_SIZE, latent_dim
-            )
-            one_hot_labels = tf.one_hot(labels, num_classes)
-            return to_uint8(
-                generator([latents, one_hot_labels], training=False)
-            )
-
-        shape = generator.output_shape[1:]
-        images = tf.map_fn(
-            one_block,
-            (
-                tf.range(tf.cast(blocks, tf.int64)),
-                tf.reshape(labels, [-1, _BLOCK_SIZE]),
-            ),
-            fn_output_signature=tf.TensorSpec((_BLOCK_SIZE, *shape), tf.uint8),
-            parallel_iterations=1,
-        )
-        return tf.reshape(images, [-1, *shape])[:count]
-
-    return draw, num_classes
+    return image_drawer(generator), generator.inputs[1].shape[-1]
 
 
 def _even_part(total, maximum):

@@ -79,6 +79,7 @@ class EvalTrainer:
         )
         self._run = tf.function(
             self._train_steps,
+            autograph=False,
             input_signature=[
                 tf.TensorSpec((), tf.int64),
                 tf.TensorSpec((), tf.int64),
@@ -153,13 +154,19 @@ class EvalTrainer:
         images, labels = self.source.examples(
             start, self._position(last) - start
         )
-        total = tf.constant(0.0)
-        for step in tf.range(first, last):
+
+        def one_step(step, total):
             begin = self._position(step) - start
             end = self._position(step + 1) - start
-            total += self._step(
-                images[begin:end], labels[begin:end], step, seed
-            )
+            loss = self._step(images[begin:end], labels[begin:end], step, seed)
+            return step + 1, total + loss
+
+        _, total = tf.while_loop(
+            lambda step, total: step < last,
+            one_step,
+            (first, tf.constant(0.0)),
+            parallel_iterations=1,
+        )
         return total / tf.cast(last - first, tf.float32)
 
     def _train_step(self, images, labels, step, seed):
