@@ -95,6 +95,7 @@ def test_json_round_trip(preset):
         "networks",
         "cgan",
         "matching",
+        "generation",
         "evaluation",
         "run",
     ]

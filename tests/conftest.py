@@ -1,5 +1,6 @@
 import os
 import pathlib
+import sys
 
 import pytest
 
@@ -55,4 +56,59 @@ def tiny_saved_model(tiny_generator, tmp_path_factory):
         tiny_generator,
         tmp_path_factory.mktemp("saved_models") / "tiny",
         {"class_names": ["cat", "dog/wolf", "bird"], "fingerprint": "abc"},
+    )
+
+
+@pytest.fixture(scope="session")
+def own_networks(tmp_path_factory):
+    """Name of an importable module: `narrow` and `wide`, a user's networks.
+
+    Both have a layer `inner`, and cost next to nothing.
+    """
+    folder = tmp_path_factory.mktemp("own_networks")
+    (folder / "networks_of_a_user.py").write_text(
+        "import keras\n\n\n"
+        "def build(image_shape, num_classes, width):\n"
+        "    return keras.Sequential([\n"
+        "        keras.Input(image_shape),\n"
+        "        keras.layers.Conv2D(width, 3, 2, name='inner'),\n"
+        "        keras.layers.Flatten(),\n"
+        "        keras.layers.Dense(num_classes),\n"
+        "    ])\n\n\n"
+        "def narrow(image_shape, num_classes):\n"
+        "    return build(image_shape, num_classes, 3)\n\n\n"
+        "def wide(image_shape, num_classes):\n"
+        "    return build(image_shape, num_classes, 5)\n"
+    )
+    sys.path.insert(0, str(folder))
+    yield "networks_of_a_user"
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="session")
+def toy_dataset():
+    """Random 8 x 8 grey images of three classes; training is all it is for."""
+    import numpy as np
+
+    from gdd_keras.data import Dataset
+    from gdd_keras.data import Split
+
+    rng = np.random.default_rng(0)
+
+    def split(count):
+        images = rng.integers(0, 256, (count, 8, 8, 1), np.uint8)
+        return Split(images, np.arange(count, dtype=np.int32) % 3)
+
+    return Dataset(
+        name="toy",
+        image_shape=(8, 8, 1),
+        class_names=("a", "b", "c"),
+        train=split(30),
+        validation=split(6),
+        test=split(9),
+        mean=(0.1,),
+        std=(0.5,),
+        fingerprint="0123",
+        augmentation="crop",
+        source="a test",
     )

@@ -1,0 +1,274 @@
+import io
+import itertools
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
+
+from gdd_keras import callbacks
+from gdd_keras.callbacks import Deadline
+from gdd_keras.callbacks import ImageGrid
+from gdd_keras.callbacks import LearningRateDecay
+from gdd_keras.callbacks import PoolRedraw
+from gdd_keras.callbacks import StopOnNaN
+from gdd_keras.callbacks import TensorBoardScalars
+from gdd_keras.callbacks import image_grid
+from gdd_keras.callbacks import png_bytes
+from gdd_keras.config import RunError
+
+
+class Pool:
+    def __init__(self):
+        self.draw_count = tf.Variable(-1, dtype=tf.int64)
+        self.drawn = []
+
+    def draw(self, number):
+        self.draw_count.assign(number)
+        self.drawn.append(number)
+
+
+class Trainer(keras.Model):
+    """Counts steps as the trainers of both stages do; learns nothing."""
+
+    def __init__(self, losses=()):
+        super().__init__()
+        self.step = self.add_weight(shape=(), dtype="int64", name="step")
+        self.losses_by_step = tf.constant([*losses, 0.0], tf.float32)
+        self.num_losses = len(losses)
+        self.pool = Pool()
+        self.generator_optimizer = keras.optimizers.SGD(0.5)
+        self.discriminator_optimizer = keras.optimizers.SGD(0.25)
+        self.built = True
+        self.compile(self.generator_optimizer)
+
+    def train_step(self, data):
+        loss = tf.gather(
+            self.losses_by_step,
+            tf.minimum(tf.convert_to_tensor(self.step), self.num_losses),
+        )
+        self.step.assign_add(1)
+        return {"first_loss": loss, "second_loss": 2.0 * loss}
+
+
+class Rates(keras.callbacks.Callback):
+    """Notes both learning rates as each step uses them."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(
+            (
+                float(self.model.generator_optimizer.learning_rate),
+                float(self.model.discriminator_optimizer.learning_rate),
+            )
+        )
+
+
+@pytest.fixture
+def ticking_clock(monkeypatch):
+    """Lets every look at the clock take one second, from 0."""
+    ticks = itertools.count()
+    clock = types.SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr(callbacks, "time", clock)
+
+
+def fit(trainer, callbacks, steps=10, epochs=1):
+    trainer.fit(
+        tf.data.Dataset.from_tensors(tf.zeros(1)).repeat(),
+        steps_per_epoch=steps,
+        epochs=epochs,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
+    )
+
+
+def read_events(folder):
+    accumulator = EventAccumulator(
+        str(folder), size_guidance={"tensors": 0, "images": 0}
+    )
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(accumulator, tag):
+    return {
+        event.step: float(tf.make_ndarray(event.tensor_proto))
+        for event in accumulator.Tensors(tag)
+    }
+
+
+def test_learning_rates_hold_then_fall():
+    trainer, rates = Trainer(), Rates()
+    trainer.step.assign(100)
+    fit(trainer, [LearningRateDecay(100, 10, 0.4), rates])
+    # Progress is 0.0, 0.1 .. 0.9; the fall begins at 0.6.
+    factors = np.minimum(1.0, (1.0 - np.arange(10) / 10) / 0.4)
+    np.testing.assert_allclose(
+        rates.seen, factors[:, None] * [0.5, 0.25], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("fraction", "progress", "factor"),
+    [
+        (0.0, 0.99, 1.0),
+        (0.0, 2.0, 1.0),
+        (1.0, 0.0, 1.0),
+        (1.0, 0.25, 0.75),
+        (0.5, 0.5, 1.0),
+        (0.5, 0.75, 0.5),
+        (0.5, 1.0, 0.0),
+        (0.5, 1.5, 0.0),
+    ],
+)
+def test_decay_factor(fraction, progress, factor):
+    decay = LearningRateDecay(0, 10, fraction)
+    assert decay.factor(progress) == pytest.approx(factor)
+
+
+def test_decay_goes_on_in_the_middle_of_a_stage():
+    whole, rates, resumed = Trainer(), Rates(), Rates()
+    fit(whole, [LearningRateDecay(0, 10, 0.5), rates])
+    continued = Trainer()
+    continued.step.assign(6)
+    fit(continued, [LearningRateDecay(0, 10, 0.5), resumed], steps=4)
+    np.testing.assert_allclose(resumed.seen, rates.seen[6:])
+
+
+def test_decay_follows_the_clock_of_a_budget(ticking_clock):
+    trainer, rates = Trainer(), Rates()
+    # One second per step, ten seconds: time is further than 1,000 steps.
+    fit(trainer, [LearningRateDecay(0, 1000, 1.0, seconds=10.0), rates], 9)
+    np.testing.assert_allclose(
+        [rate for rate, _ in rates.seen], 0.5 * (1 - np.arange(1, 10) / 10)
+    )
+
+
+def test_deadline_stops_inside_an_epoch(ticking_clock):
+    trainer = Trainer()
+    fit(trainer, [Deadline(4.0)], steps=10, epochs=3)
+    # The start reads 0, the fourth step 4.
+    assert int(trainer.step) == 4
+
+
+def test_deadline_in_the_future_stops_nothing():
+    trainer = Trainer()
+    fit(trainer, [Deadline(1e6)], steps=3, epochs=2)
+    assert int(trainer.step) == 6
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_stop_on_nan_says_where(bad):
+    trainer = Trainer([1.0, 1.0, bad])
+    with pytest.raises(
+        RunError,
+        match=f"`first_loss` became {bad} at step 3 of stage cgan. .*Lower "
+        "`--generator-learning-rate`",
+    ):
+        fit(trainer, [StopOnNaN("cgan")])
+    assert int(trainer.step) == 3
+
+
+def test_stop_on_nan_lets_finite_losses_pass():
+    trainer = Trainer([1e30, -1e30, 0.0])
+    fit(trainer, [StopOnNaN("cgan")], steps=3)
+    assert int(trainer.step) == 3
+
+
+def test_pool_redraw_follows_the_step_counter():
+    trainer = Trainer()
+    fit(trainer, [PoolRedraw(3)], steps=5, epochs=2)
+    assert trainer.pool.drawn == [0, 1, 2, 3]
+    # A restored run: the draw in use is not drawn again.
+    resumed = Trainer()
+    resumed.step.assign(7)
+    resumed.pool.draw_count.assign(2)
+    fit(resumed, [PoolRedraw(3)], steps=3)
+    assert resumed.pool.drawn == [3]
+    # A stage that starts in the middle of a stretch has its own first draw.
+    late = Trainer()
+    late.step.assign(7)
+    fit(late, [PoolRedraw(3)], steps=1)
+    assert late.pool.drawn == [2]
+
+
+def test_scalars_are_read_back(tmp_path):
+    losses = [float(i) for i in range(10)]
+    trainer = Trainer(losses)
+    trainer.step.assign(2)
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    fit(trainer, [TensorBoardScalars(writer, every_steps=3)], 4, epochs=2)
+    writer.close()
+    events = read_events(tmp_path)
+    assert set(events.Tags()["tensors"]) == {
+        "losses/first_loss",
+        "losses/second_loss",
+        "learning_rate/generator",
+    }
+    # Every third step from the first, and the end of each epoch; step n logs
+    # the loss of step n - 1.
+    first = scalars(events, "losses/first_loss")
+    assert first == {3: 2.0, 6: 5.0, 9: 8.0, 10: 9.0}
+    assert scalars(events, "losses/second_loss") == {
+        step: 2 * value for step, value in first.items()
+    }
+    assert set(scalars(events, "learning_rate/generator").values()) == {0.5}
+
+
+def test_image_grid_is_written_as_png_and_event(tmp_path, tiny_generator):
+    trainer = Trainer()
+    trainer.averaged_generator = tiny_generator
+    writer = tf.summary.create_file_writer(str(tmp_path / "events"))
+    grids = ImageGrid(tmp_path / "images", "cgan", writer, seed=4)
+    fit(trainer, [grids], steps=2, epochs=2)
+    writer.close()
+    expected = image_grid(tiny_generator, 4)
+    files = sorted((tmp_path / "images").iterdir())
+    assert [file.name for file in files] == ["cgan_001.png", "cgan_002.png"]
+    for file in files:
+        with Image.open(file) as image:
+            np.testing.assert_array_equal(np.asarray(image), expected)
+    tensors = read_events(tmp_path / "events").Tensors("images/generated")
+    assert [event.step for event in tensors] == [2, 4]
+    width, height, png, *_ = tf.make_ndarray(tensors[0].tensor_proto)
+    assert (int(width), int(height)) == expected.shape[1::-1]
+    with Image.open(io.BytesIO(png)) as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_grid_has_a_row_per_class(tiny_generator):
+    grid = image_grid(tiny_generator, seed=2, columns=4)
+    assert grid.shape == (3 * 6, 4 * 10, 3)
+    assert grid.dtype == np.uint8
+    latents = tf.random.stateless_normal((12, 6), [2, 0])
+    for row, column in ((0, 0), (1, 3), (2, 1)):
+        image = tiny_generator(
+            [latents[4 * row + column][None], tf.one_hot([row], 3)],
+            training=False,
+        )[0]
+        expected = np.round((np.asarray(image) + 1) * 127.5)
+        part = grid[6 * row : 6 * row + 6, 10 * column : 10 * column + 10]
+        assert np.abs(part - expected).max() <= 1
+
+
+def test_grid_limits_its_rows(tiny_generator):
+    assert image_grid(tiny_generator, max_rows=2).shape == (12, 100, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_round_trip(channels):
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (5, 7, channels), np.uint8
+    )
+    with Image.open(io.BytesIO(png_bytes(pixels))) as image:
+        read = np.asarray(image).reshape(pixels.shape)
+    np.testing.assert_array_equal(read, pixels)

@@ -1,0 +1,377 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gdd_keras.cgan import ConditionalGAN
+from gdd_keras.losses import classification_loss
+from gdd_keras.losses import discriminator_loss
+from gdd_keras.losses import generator_loss
+from gdd_keras.networks import build_discriminator
+from gdd_keras.networks import build_generator
+
+SHAPE = (8, 8, 1)
+LOSSES = ("non_saturating", "hinge", "wgan_gp")
+CONDITIONINGS = ("auxiliary", "projection")
+KINDS = list(itertools.product(LOSSES, CONDITIONINGS))
+
+
+def make(
+    loss="hinge",
+    conditioning="auxiliary",
+    architecture="compact",
+    seed=0,
+    rates=(0.01, 0.02),
+    optimizer=keras.optimizers.SGD,
+    run_eagerly=False,
+    **settings,
+):
+    gan = ConditionalGAN(
+        build_generator(SHAPE, 3, "compact", 5, 4, seed=seed),
+        build_discriminator(
+            SHAPE, 3, architecture, conditioning, 4, seed=seed + 1
+        ),
+        loss,
+        seed=seed,
+        **settings,
+    )
+    gan.compile(*map(optimizer, rates), run_eagerly=run_eagerly)
+    return gan
+
+
+def make_batch(seed=0):
+    generator = np.random.default_rng(seed)
+    return {
+        "images": tf.constant(
+            generator.integers(0, 256, (6, *SHAPE)).astype("uint8")
+        ),
+        "labels": tf.constant([0, 1, 2, 2, 1, 0]),
+    }
+
+
+def run(gan, steps=1, compiled=True):
+    """Takes some steps on different batches; returns the last logs."""
+    step = tf.function(gan.train_step) if compiled else gan.train_step
+    for number in range(steps):
+        logs = step(make_batch(number))
+    return {name: float(value) for name, value in logs.items()}
+
+
+def values(variables):
+    return [tf.convert_to_tensor(variable).numpy() for variable in variables]
+
+
+def equal(first, second):
+    return all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def log_keys(loss, conditioning):
+    keys = ["discriminator_loss", "adversarial_loss"]
+    if conditioning == "auxiliary":
+        keys += ["classification_loss", "real_classification_loss"]
+    if loss == "wgan_gp":
+        keys += ["gradient_penalty"]
+    return set(keys)
+
+
+@pytest.mark.parametrize(("loss", "conditioning"), KINDS)
+def test_one_batch_compiled_and_eager(loss, conditioning):
+    gan = make(loss, conditioning)
+    before = [
+        values(network.trainable_variables)
+        for network in (gan.generator, gan.discriminator)
+    ]
+    logs = run(gan)
+    assert set(logs) == log_keys(loss, conditioning)
+    assert np.isfinite(list(logs.values())).all()
+    for network, old in zip(
+        (gan.generator, gan.discriminator), before, strict=True
+    ):
+        for variable, value in zip(
+            network.trainable_variables, old, strict=True
+        ):
+            if "bias" in variable.path and "dense" in variable.path:
+                # The score's bias cancels between real and generated.
+                continue
+            assert (variable.numpy() != value).any(), variable.path
+    assert int(gan.step) == 1
+    twin = make(loss, conditioning)
+    twin_logs = run(twin, compiled=False)
+    for name, value in logs.items():
+        assert value == pytest.approx(twin_logs[name], rel=1e-4, abs=1e-5)
+    for a, b in zip(gan.variables, twin.variables, strict=True):
+        # Kernels of a compiled graph add in another order.
+        np.testing.assert_allclose(
+            *values([a, b]), rtol=1e-4, atol=1e-5, err_msg=a.path
+        )
+
+
+def test_only_generator_and_discriminator_are_trainable():
+    gan = make()
+    expected = [
+        *gan.generator.trainable_variables,
+        *gan.discriminator.trainable_variables,
+    ]
+    assert [id(v) for v in gan.trainable_variables] == [id(v) for v in expected]
+    assert gan.averaged_generator.trainable_variables == []
+
+
+def test_fit_run_eagerly_equals_compiled():
+    results = []
+    for run_eagerly in (False, True):
+        gan = make(run_eagerly=run_eagerly)
+        history = gan.fit(
+            tf.data.Dataset.from_tensors(make_batch()).repeat(),
+            epochs=2,
+            steps_per_epoch=2,
+            shuffle=False,
+            verbose=0,
+        )
+        assert set(history.history) == log_keys("hinge", "auxiliary")
+        assert int(gan.step) == 4
+        results.append((history.history, values(gan.variables)))
+    (history, first), (eager_history, second) = results
+    for name, curve in history.items():
+        np.testing.assert_allclose(curve, eager_history[name], rtol=1e-4)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_same_seed_same_weights():
+    first, same, other = (make(seed=seed) for seed in (3, 3, 4))
+    # The same networks: what differs is what the trainer draws.
+    for gan in (same, other):
+        gan.generator.set_weights(first.generator.get_weights())
+        gan.discriminator.set_weights(first.discriminator.get_weights())
+        gan.averaged_generator.set_weights(first.generator.get_weights())
+    for gan in (first, same, other):
+        run(gan, 2)
+    assert equal(values(first.variables), values(same.variables))
+    assert not equal(
+        values(first.generator.trainable_variables),
+        values(other.generator.trainable_variables),
+    )
+
+
+def test_discriminator_step_leaves_the_generator_alone():
+    gan = make(rates=(0.0, 0.1))
+    generator = values(gan.generator.trainable_variables)
+    discriminator = values(gan.discriminator.trainable_variables)
+    run(gan, 2)
+    assert equal(values(gan.generator.trainable_variables), generator)
+    assert not equal(
+        values(gan.discriminator.trainable_variables), discriminator
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_generator_step_leaves_the_discriminator_alone(loss):
+    # Spectral normalisation rescales weights by itself; `dim` has none.
+    gan = make(loss, architecture="dim", rates=(0.1, 0.0))
+    generator = values(gan.generator.trainable_variables)
+    discriminator = values(gan.discriminator.variables)
+    run(gan)
+    assert equal(values(gan.discriminator.variables), discriminator)
+    assert not equal(values(gan.generator.trainable_variables), generator)
+
+
+def reference_step(gan, batch, step, rates, penalty_weight, auxiliary_weight):
+    """Eq. 3 and 4 with one plain tape each and separate forward passes."""
+
+    def draw(salt):
+        return tf.random.experimental.stateless_fold_in(
+            tf.constant([gan.seed, salt]), tf.constant(step, tf.int64)
+        )
+
+    generator, discriminator = gan.generator, gan.discriminator
+    labels = batch["labels"]
+    one_hot = tf.one_hot(labels, 3)
+    real = tf.cast(batch["images"], tf.float32) / 127.5 - 1.0
+    latents = tf.random.stateless_normal((6, 5), draw(0))
+    name = gan.adversarial_loss
+    generated = generator([latents, one_hot], training=True)
+    share = tf.random.stateless_uniform((6, 1, 1, 1), draw(2))
+    between = (1 - share) * real + share * generated
+    with tf.GradientTape() as tape:
+        on_real = discriminator([real, one_hot], training=True)
+        on_generated = discriminator([generated, one_hot], training=True)
+        total = discriminator_loss(
+            name, on_real["scores"], on_generated["scores"]
+        )
+        if "class_logits" in on_real:
+            total += classification_loss(labels, on_real["class_logits"])
+        if name == "wgan_gp":
+            with tf.GradientTape() as inner:
+                inner.watch(between)
+                scores = discriminator([between, one_hot])["scores"]
+            slopes = tf.reshape(inner.gradient(scores, between), (6, -1))
+            total += penalty_weight * tf.reduce_mean(
+                (tf.norm(slopes, axis=1) - 1) ** 2
+            )
+    apply_sgd(tape, total, discriminator, rates[1])
+    with tf.GradientTape() as tape:
+        images = generator([latents, one_hot], training=True)
+        outputs = discriminator([images, one_hot])
+        total = generator_loss(name, outputs["scores"])
+        if "class_logits" in outputs:
+            total += auxiliary_weight * classification_loss(
+                labels, outputs["class_logits"]
+            )
+    apply_sgd(tape, total, generator, rates[0])
+
+
+def apply_sgd(tape, total, network, rate):
+    variables = [v.value for v in network.trainable_variables]
+    for variable, gradient in zip(
+        variables, tape.gradient(total, variables), strict=True
+    ):
+        if gradient is not None:
+            variable.assign_sub(rate * gradient)
+
+
+@pytest.mark.parametrize(
+    ("loss", "conditioning"),
+    [
+        ("non_saturating", "auxiliary"),
+        ("hinge", "projection"),
+        ("wgan_gp", "auxiliary"),
+    ],
+)
+def test_two_steps_equal_a_plain_reference(loss, conditioning):
+    settings = {"auxiliary_weight": 0.3, "gradient_penalty_weight": 7.0}
+    gan, twin = (
+        make(loss, conditioning, "dim", seed=5, **settings) for _ in range(2)
+    )
+    run(gan, 2)
+    for step in range(2):
+        reference_step(twin, make_batch(step), step, (0.01, 0.02), 7.0, 0.3)
+    for network, expected in (
+        (gan.generator, twin.generator),
+        (gan.discriminator, twin.discriminator),
+    ):
+        for a, b in zip(
+            network.trainable_variables,
+            expected.trainable_variables,
+            strict=True,
+        ):
+            # Separate passes add in another order.
+            np.testing.assert_allclose(
+                *values([a, b]), rtol=1e-3, atol=2e-5, err_msg=a.path
+            )
+
+
+def linear_discriminator(weights):
+    images = keras.Input(SHAPE)
+    one_hot_labels = keras.Input((3,))
+    dense = keras.layers.Dense(1, use_bias=False)
+    scores = dense(keras.layers.Flatten()(images))
+    dense.set_weights([weights])
+    return keras.Model(
+        [images, one_hot_labels], {"scores": keras.ops.squeeze(scores, -1)}
+    )
+
+
+@pytest.mark.parametrize("norm", [0.0, 0.5, 1.0, 3.0])
+def test_gradient_penalty_of_a_linear_discriminator(norm):
+    weights = np.random.default_rng(0).normal(size=(64, 1)).astype("float32")
+    weights *= norm / np.linalg.norm(weights)
+    gan = ConditionalGAN(
+        build_generator(SHAPE, 3, "compact", 5, 4),
+        linear_discriminator(weights),
+        "wgan_gp",
+    )
+    gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))
+    logs = run(gan, compiled=False)
+    assert logs["gradient_penalty"] == pytest.approx((norm - 1) ** 2, abs=1e-5)
+    # Its gradient is finite even at norm 0.
+    assert np.isfinite(values(gan.discriminator.variables)).all()
+
+
+@pytest.mark.parametrize("decay", [0.15, 0.999])
+def test_average_warms_up_and_covers_batch_statistics(decay):
+    gan = make(ema_decay=decay)
+    expected = values(gan.generator.variables)
+    step = tf.function(gan.train_step)
+    for number in range(3):
+        step(make_batch(number))
+        share = min(decay, (1 + number) / (10 + number))
+        expected = [
+            share * average + (1 - share) * current
+            for average, current in zip(
+                expected, values(gan.generator.variables), strict=True
+            )
+        ]
+        for average, value in zip(
+            gan.averaged_generator.variables, expected, strict=True
+        ):
+            np.testing.assert_allclose(
+                *values([average]), value, rtol=1e-5, atol=1e-6
+            )
+    moving = [v for v in gan.averaged_generator.variables if "moving" in v.path]
+    assert len(moving) == 4
+
+
+def test_average_without_decay_is_the_generator():
+    gan = make(ema_decay=0.0)
+    run(gan, 2)
+    assert equal(
+        values(gan.averaged_generator.variables),
+        values(gan.generator.variables),
+    )
+
+
+def test_augmentation_is_seen_by_the_discriminator():
+    plain = run(make(), compiled=False)
+    cropped = run(make(augmentation="color_crop"), compiled=False)
+    assert plain["discriminator_loss"] != cropped["discriminator_loss"]
+    assert plain["adversarial_loss"] != cropped["adversarial_loss"]
+
+
+def test_auxiliary_weight_scales_the_class_gradient():
+    # Under a linear score without class logits, the weight plays no part.
+    changes = []
+    for weight in (0.0, 1.0, 2.0):
+        gan = make(architecture="dim", auxiliary_weight=weight)
+        before = values(gan.generator.trainable_variables)
+        run(gan, compiled=False)
+        changes.append(
+            np.concatenate(
+                [
+                    (new - old).ravel()
+                    for new, old in zip(
+                        values(gan.generator.trainable_variables),
+                        before,
+                        strict=True,
+                    )
+                ]
+            )
+        )
+    none, one, two = changes
+    assert np.abs(one - none).max() > 1e-6
+    np.testing.assert_allclose(two - none, 2 * (one - none), atol=1e-6)
+
+
+def test_state_names_everything_that_trains():
+    gan = make(optimizer=keras.optimizers.Adam)
+    state = gan.state()
+    assert set(state) == {
+        "generator",
+        "discriminator",
+        "averaged_generator",
+        "generator_optimizer",
+        "discriminator_optimizer",
+        "step",
+    }
+    held = {id(v) for v in (gan.step,)}
+    for name, value in state.items():
+        if name != "step":
+            held |= {id(v) for v in value.variables}
+    metrics = {id(v) for metric in gan.metrics for v in metric.variables}
+    assert {id(v) for v in gan.variables} - metrics <= held
+
+
+def test_unknown_loss_fails_at_construction():
+    with pytest.raises(ValueError, match="`cgan_loss` must be one of"):
+        make("lsgan")

@@ -1,0 +1,150 @@
+import json
+
+import pytest
+
+from gdd_keras.config import InputError
+from gdd_keras.config import config_from_json
+from gdd_keras.config import make_config
+from gdd_keras.run_directory import RunDirectory
+from gdd_keras.run_directory import open_run
+
+CONFIG = make_config("tiny")
+OTHER = make_config("tiny", seed=7, omega_l=0.5)
+
+
+def opened(config, tmp_path, **settings):
+    run = open_run(config, "digits", parent=tmp_path, **settings)
+    return run.path.name
+
+
+def test_numbering_and_continuing(tmp_path):
+    assert opened(CONFIG, tmp_path) == "digits"
+    assert opened(CONFIG, tmp_path) == "digits"
+    assert opened(OTHER, tmp_path) == "digits-2"
+    assert opened(CONFIG, tmp_path) == "digits"
+    assert opened(OTHER, tmp_path) == "digits-2"
+    # Fresh runs are the latest ones from then on.
+    assert opened(CONFIG, tmp_path, fresh=True) == "digits-3"
+    assert opened(CONFIG, tmp_path) == "digits-3"
+    assert opened(OTHER, tmp_path) == "digits-2"
+
+
+def test_folders_of_other_names_do_not_count(tmp_path):
+    for name in ("digits-old", "digits2", "mnist-7"):
+        (tmp_path / name).mkdir()
+    assert opened(CONFIG, tmp_path) == "digits"
+    # A folder without a config is never continued, and never written into.
+    (tmp_path / "digits-9").mkdir()
+    assert opened(OTHER, tmp_path) == "digits-10"
+    assert list((tmp_path / "digits-9").iterdir()) == []
+
+
+def test_names_are_no_patterns(tmp_path):
+    (tmp_path / "aXb").mkdir()
+    run = open_run(CONFIG, "a.b", parent=tmp_path)
+    assert run.path.name == "a.b"
+
+
+def test_run_holds_its_config_and_state(tmp_path):
+    run = open_run(CONFIG, "digits", parent=tmp_path)
+    assert config_from_json(run.config_file.read_text()) == CONFIG
+    assert run.state == {"stages": {}, "seconds": 0.0, "done": False}
+    run.save(seconds=2.5, plan=[1])
+    run.save(plan=[2])
+    again = open_run(CONFIG, "digits", parent=tmp_path)
+    assert again.state == {
+        "stages": {},
+        "seconds": 2.5,
+        "done": False,
+        "plan": [2],
+    }
+    # Nothing half written stays behind.
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "config.json",
+        "state.json",
+    ]
+
+
+def test_paths(tmp_path):
+    run = RunDirectory(tmp_path / "a" / "run", CONFIG)
+    assert run.images == run.path / "images"
+    assert run.tensorboard("cgan") == run.path / "tensorboard" / "cgan"
+    assert run.checkpoints("cgan") == run.path / "checkpoints" / "cgan"
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_given_folder(tmp_path, exists):
+    path = tmp_path / "deep" / "mine"
+    if exists:
+        path.mkdir(parents=True)
+    first = open_run(CONFIG, "digits", path)
+    assert first.path == path
+    first.save(seconds=3.0)
+    assert open_run(CONFIG, "digits", path).state["seconds"] == 3.0
+    # The name of the data set plays no part.
+    assert open_run(CONFIG, "mnist", str(path)).path == path
+
+
+def test_given_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InputError, match="must be a folder. Received: .*a file"
+    ):
+        open_run(CONFIG, "digits", tmp_path / "file")
+    with pytest.raises(
+        InputError, match="must be one that can be made. .*Not a directory"
+    ):
+        open_run(CONFIG, "digits", tmp_path / "file" / "run")
+
+
+def test_given_folder_of_something_else(tmp_path):
+    (tmp_path / "photo.png").touch()
+    with pytest.raises(
+        InputError,
+        match="`--run-dir` must be new, empty, or a run's folder. Received: "
+        ".*, which holds something else. Choose another.",
+    ):
+        open_run(CONFIG, "digits", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_given_run_with_other_settings(tmp_path):
+    open_run(CONFIG, "digits", tmp_path)
+    with pytest.raises(
+        InputError,
+        match="holds a run with other settings: omega_l=0.001 there, 0.5 "
+        "here; seed=0 there, 7 here. Choose another folder, or continue that "
+        "run with `--config .*config.json --run-dir ",
+    ):
+        open_run(OTHER, "digits", tmp_path)
+    assert config_from_json((tmp_path / "config.json").read_text()) == CONFIG
+
+
+def test_given_run_and_fresh(tmp_path):
+    open_run(CONFIG, "digits", tmp_path)
+    with pytest.raises(InputError, match="`--fresh` needs a new folder."):
+        open_run(CONFIG, "digits", tmp_path, fresh=True)
+    # A new folder is as fresh as can be.
+    path = tmp_path / "new"
+    assert open_run(CONFIG, "digits", path, fresh=True).path == path
+
+
+def test_damaged_state(tmp_path):
+    run = open_run(CONFIG, "digits", parent=tmp_path)
+    (run.path / "state.json").write_text("{")
+    with pytest.raises(
+        InputError, match="state.json is damaged: .* Start over with `--fresh`"
+    ):
+        open_run(CONFIG, "digits", parent=tmp_path)
+    assert opened(CONFIG, tmp_path, fresh=True) == "digits-2"
+
+
+def test_run_of_another_version_does_not_block_new_ones(tmp_path):
+    run = open_run(CONFIG, "digits", parent=tmp_path)
+    content = json.loads(run.config_file.read_text())
+    content["run"]["setting_of_a_later_version"] = 1
+    run.config_file.write_text(json.dumps(content))
+    assert opened(CONFIG, tmp_path) == "digits-2"
+    # Named outright, it is an error.
+    with pytest.raises(InputError, match="unknown key `setting_of_a_later"):
+        open_run(CONFIG, "digits", run.path)
