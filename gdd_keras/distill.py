@@ -12,7 +12,9 @@ from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
+from gdd_keras.files import next_version
 from gdd_keras.quiet import quiet_import
+from gdd_keras.run_directory import open_run
 
 _DESCRIPTION = """\
 Distil an image data set into a small generator.
@@ -85,6 +87,7 @@ def _run(arguments):
     with quiet_import():
         import tensorflow as tf
 
+        from gdd_keras.data import load_dataset
         from gdd_keras.job import distill_dataset
         from gdd_keras.job import estimate_cost
     config = _configure(
@@ -94,11 +97,9 @@ def _run(arguments):
         print(config_to_json(config), end="")
         print("\n".join(estimate_cost(config)))
         return
-    from gdd_keras.data import load_dataset
-    from gdd_keras.run_directory import open_run
-
     dataset = load_dataset(config.data, config.run.seed)
-    _check_export_folder(arguments.saved_models, dataset.name)
+    # Refuses a folder that holds something else before hours of training.
+    next_version(pathlib.Path(arguments.saved_models) / dataset.name)
     run = open_run(config, dataset.name, arguments.run_dir, arguments.fresh)
     if not arguments.quiet:
         print(f"run: {run.path} (preset {config.run.preset})")
@@ -110,7 +111,7 @@ def _run(arguments):
         verbose=0 if arguments.quiet else 1,
         started=started,
     )
-    _print_last_screen(result, config)
+    _print_last_screen(result)
 
 
 def _base_config(path, settings):
@@ -158,19 +159,20 @@ def _check_saved_models(path):
         )
 
 
-def _check_export_folder(saved_models, name):
-    """Refuses a folder that holds something else before hours of training."""
-    from gdd_keras.files import next_version
-
-    next_version(pathlib.Path(saved_models) / name)
-
-
-def _print_last_screen(result, config):
+def _print_last_screen(result):
     """Prints scores, paths, and what to type next."""
     model = result.export.parent
     print("\ndone")
     if result.summary is not None:
-        print(f"  {format_summary(result.summary)}")
+        from gdd_keras.evaluation import format_accuracy
+
+        summary = result.summary
+        print(
+            f"  accuracy {format_accuracy(summary)} on the "
+            f"{summary['split']} split; {summary['protocol']} protocol, IPC "
+            f"{summary['ipc']}, {summary['network']}, "
+            f"{summary['distinct_images']:,} distinct images each"
+        )
     print(f"  model   {result.export}")
     print(f"  samples {result.grid}")
     print(f"  run     {result.run} (tensorboard --logdir {result.run})")
@@ -180,18 +182,6 @@ def _print_last_screen(result, config):
         "--format npz --output distilled\n"
         f"  python -m gdd_keras.evaluate --model {model} --protocol fixed "
         "--ipc 10"
-    )
-
-
-def format_summary(summary):
-    """Says a score with its protocol in one line."""
-    text = f"accuracy {summary['accuracy_mean']:.2%}"
-    if summary["accuracy_std"] is not None:
-        text += f" ± {summary['accuracy_std']:.2%}"
-    return (
-        f"{text} ({summary['split']} split; {summary['protocol']}, IPC "
-        f"{summary['ipc']}, {summary['network']}, {summary['num_seeds']} "
-        f"networks, {summary['distinct_images']:,} distinct images each)"
     )
 
 

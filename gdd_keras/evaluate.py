@@ -12,6 +12,10 @@ from gdd_keras.config import Config
 from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
+from gdd_keras.metadata import find_version
+from gdd_keras.metadata import read_metadata
+from gdd_keras.metadata import update_metadata
+from gdd_keras.quiet import quiet_import
 
 __all__ = ["main"]
 
@@ -88,19 +92,17 @@ def _run(arguments):
     """Scores the generator and prints the result."""
     _check_eval_seed(arguments.eval_seed)
     output = _checked_output(arguments.output)
-
-    from gdd_keras.data import load_dataset
-    from gdd_keras.evaluation import evaluate_generator
-    from gdd_keras.evaluation import evaluate_real
-    from gdd_keras.evaluation import summarize
-    from gdd_keras.generator_api import find_version
-    from gdd_keras.generator_api import load_generator
-    from gdd_keras.metadata import read_metadata
-    from gdd_keras.networks.classifiers import build_classifier
-
     directory = find_version(arguments.model)
     metadata = read_metadata(directory)
     config = _config(metadata, directory, cli.given_settings(arguments))
+    with quiet_import():
+        from gdd_keras.data import load_dataset
+        from gdd_keras.evaluation import evaluate_generator
+        from gdd_keras.evaluation import evaluate_real
+        from gdd_keras.evaluation import summarize
+        from gdd_keras.generator_api import load_generator
+        from gdd_keras.networks.classifiers import build_classifier
+
     settings = config.evaluation
     # A wrong network should not show only after the data was decoded.
     build_classifier(
@@ -218,9 +220,6 @@ def _check_fingerprint(metadata, dataset):
 
 def _record(directory, summary):
     """Writes a summary to the metadata; returns whether that was possible."""
-    from gdd_keras.metadata import read_metadata
-    from gdd_keras.metadata import update_metadata
-
     # Read again: another evaluation may have ended meanwhile.
     entries = read_metadata(directory).get("scores", [])
     if isinstance(entries, dict):
@@ -262,6 +261,8 @@ def _write_results(output, directory, metadata, dataset, summaries):
 
 def _print_results(directory, metadata, dataset, summaries, recorded, output):
     """Prints the last screen."""
+    from gdd_keras.evaluation import format_accuracy
+
     first = summaries[0]
     pixels = math.prod(metadata["image_shape"]) * metadata["num_classes"]
     stored_ipc = metadata["num_bytes"] / pixels
@@ -305,17 +306,6 @@ def _print_results(directory, metadata, dataset, summaries, recorded, output):
     print()
     for name, text in lines:
         print(f"{name:12} {text}")
-
-
-def format_accuracy(summary):
-    """Returns mean and deviation of a summary as text."""
-    mean = f"{summary['accuracy_mean']:.2%}"
-    if summary["accuracy_std"] is None:
-        return f"{mean} (one network, no deviation)"
-    return (
-        f"{mean} ± {summary['accuracy_std']:.2%} "
-        f"(mean and sample deviation of {summary['num_seeds']} networks)"
-    )
 
 
 if __name__ == "__main__":

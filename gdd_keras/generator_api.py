@@ -121,7 +121,7 @@ class DistilledGenerator:
             # otherwise run the block at a seam twice.
             number = first_index + start
             stop = min(start + _CHUNK_SIZE - number % _CHUNK_SIZE, len(labels))
-            images[start:stop] = self._images(labels[start:stop], seed, number)
+            images[start:stop] = self.draw(labels[start:stop], seed, number)
             start = stop
         return images
 
@@ -173,7 +173,7 @@ class DistilledGenerator:
                 stop = tf.minimum(stop, total)
             numbers = tf.range(start, stop)
             labels = tf.cast(numbers % self.num_classes, tf.int32)
-            return self._images(labels, seed, start), labels
+            return self.draw(labels, seed, start), labels
 
         dataset = starts.map(chunk)
         if batch_size is None:
@@ -189,8 +189,17 @@ class DistilledGenerator:
         )
         return dataset.prefetch(tf.data.AUTOTUNE)
 
-    def _images(self, labels, seed, first_index):
-        """Calls the signature; works in eager mode and in a graph."""
+    def draw(self, labels, seed, first_index):
+        """Calls the signature, in eager mode or inside a graph.
+
+        Args:
+            labels: int32 `(n,)`, array or tensor.
+            seed: Integer or int64 scalar tensor.
+            first_index: Integer or int64 scalar tensor.
+
+        Returns:
+            uint8 tensor `(n, height, width, channels)`; see `generate`.
+        """
         outputs = self._signature(
             labels=tf.convert_to_tensor(labels, tf.int32),
             seed=tf.convert_to_tensor(seed, tf.int64),

@@ -4,6 +4,7 @@ from gdd_keras.evaluation.protocols import Score
 from gdd_keras.evaluation.protocols import evaluate_generator
 from gdd_keras.evaluation.protocols import evaluate_real
 from gdd_keras.evaluation.protocols import evaluate_source
+from gdd_keras.evaluation.protocols import format_accuracy
 from gdd_keras.evaluation.protocols import summarize
 from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.evaluation.sources import GeneratorStream
@@ -19,5 +20,6 @@ __all__ = [
     "evaluate_generator",
     "evaluate_real",
     "evaluate_source",
+    "format_accuracy",
     "summarize",
 ]

@@ -37,6 +37,7 @@ __all__ = [
     "evaluate_generator",
     "evaluate_real",
     "evaluate_source",
+    "format_accuracy",
     "summarize",
 ]
 
@@ -304,6 +305,17 @@ def summarize(scores):
         ),
         "seconds": round(sum(score.seconds for score in scores), 3),
     }
+
+
+def format_accuracy(summary):
+    """Returns mean and deviation of a summary as text."""
+    mean = f"{summary['accuracy_mean']:.2%}"
+    if summary["accuracy_std"] is None:
+        return f"{mean} (one network, no deviation)"
+    return (
+        f"{mean} ± {summary['accuracy_std']:.2%} "
+        f"(mean and sample deviation of {summary['num_seeds']} networks)"
+    )
 
 
 def _check_generator(generator, dataset):

@@ -239,7 +239,7 @@ def _drawing_function(generator):
     """
     if not isinstance(generator, keras.Model):
         # The exported signature; `generate` is its face outside a graph.
-        return generator._images, generator.num_classes
+        return generator.draw, generator.num_classes
     return image_drawer(generator), generator.inputs[1].shape[-1]
 
 
