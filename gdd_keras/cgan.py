@@ -131,8 +131,23 @@ class ConditionalGAN(keras.Model):
         Returns:
             Dict from metric name to its running mean.
         """
-        real_images = scale_images(data["images"])
-        labels = data["labels"]
+        tape, images, losses, image_gradients = self._adversarial_step(
+            scale_images(data["images"]), data["labels"]
+        )
+        self._apply_to_generator(tape, images, image_gradients)
+        return self._finish_step(losses)
+
+    def _adversarial_step(self, real_images, labels):
+        """Updates the discriminator and judges the generated images.
+
+        Args:
+            real_images: float32 `(batch, height, width, channels)`.
+            labels: int32 `(batch,)`.
+
+        Returns:
+            Tape that recorded the generator, generated images, dict of
+            unweighted losses, and the gradient of L_CGAN at the images.
+        """
         with tf.GradientTape() as tape:
             generated_images = self._generate(labels)
         losses = self._discriminator_step(
@@ -141,9 +156,7 @@ class ConditionalGAN(keras.Model):
         terms, image_gradients = self._adversarial_terms(
             generated_images, labels
         )
-        losses.update(terms)
-        self._apply_to_generator(tape, generated_images, image_gradients)
-        return self._finish_step(losses)
+        return tape, generated_images, {**losses, **terms}, image_gradients
 
     def _random_seed(self, salt):
         """Returns an int64 `(2,)` seed that no other step or salt shares."""

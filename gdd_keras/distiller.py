@@ -104,19 +104,12 @@ class GenerativeDistiller(ConditionalGAN):
             Dict from metric name to its running mean.
         """
         real_images = scale_images(data["images"])
-        labels = data["labels"]
-        with tf.GradientTape() as tape:
-            generated_images = self._generate(labels)
-        losses = self._discriminator_step(
-            real_images, tf.stop_gradient(generated_images), labels
+        tape, generated_images, losses, image_gradients = (
+            self._adversarial_step(real_images, data["labels"])
         )
-        terms, image_gradients = self._adversarial_terms(
-            generated_images, labels
-        )
-        losses.update(terms)
-        total = terms["adversarial_loss"]
+        total = losses["adversarial_loss"]
         if self.has_class_logits:
-            total += self.auxiliary_weight * terms["classification_loss"]
+            total += self.auxiliary_weight * losses["classification_loss"]
         if self.matches:
             terms, matching_gradients = self._matching_terms(
                 data, real_images, tf.stop_gradient(generated_images)
