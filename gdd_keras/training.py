@@ -383,7 +383,15 @@ def _restore(manager):
             status = manager.checkpoint.restore(path)
             status.assert_existing_objects_matched()
             return
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        # TensorFlow's reader also raises plain Python errors, such as
+        # IndexError for a file that ends too early.
+        except (
+            tf.errors.OpError,
+            AssertionError,
+            LookupError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             problem = f"{path} ({type(error).__name__})"
             print(f"checkpoint {problem} cannot be read; trying the one before")
     raise RunError(

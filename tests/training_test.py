@@ -1,0 +1,412 @@
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gdd_keras import training
+from gdd_keras.config import InputError
+from gdd_keras.config import RunError
+from gdd_keras.config import make_config
+from gdd_keras.run_directory import RunDirectory
+from gdd_keras.training import Plan
+from gdd_keras.training import build_stages
+from gdd_keras.training import check_same_data
+from gdd_keras.training import plan_training
+from gdd_keras.training import train_stage
+
+PLAN = Plan(epochs=3, steps_per_epoch=2, step_seconds=0.01)
+
+
+class InterruptedError(Exception):
+    pass
+
+
+class InterruptedRun(RunDirectory):
+    """Dies right after progress was saved for the n-th time."""
+
+    saves_left = None
+
+    def save(self, **changes):
+        super().save(**changes)
+        if self.saves_left is not None:
+            self.saves_left -= 1
+            if self.saves_left == 0:
+                raise InterruptedError
+
+
+@pytest.fixture(scope="module")
+def config(own_networks):
+    return make_config(
+        "tiny",
+        pool=(f"{own_networks}:narrow", f"{own_networks}:wide"),
+        local_layer="inner",
+        latent_dim=5,
+        generator_width=4,
+        discriminator_width=4,
+        batch_size=6,
+        cgan_steps=6,
+        distill_steps=6,
+        steps_per_epoch=2,
+        pool_redraw_steps=2,
+        # Learning rates that change with every step.
+        decay_fraction=1.0,
+        gan_augmentation="crop",
+    )
+
+
+def state_values(trainer):
+    return {
+        f"{name}/{index}": tf.convert_to_tensor(variable).numpy()
+        for name, value in trainer.state().items()
+        for index, variable in enumerate(training._variables({name: value}))
+    }
+
+
+def train(path, config, dataset, interrupt_at=None):
+    """Both stages with fresh objects, as a process of its own would."""
+    run = InterruptedRun(path, config)
+    run.saves_left = interrupt_at
+    stages = build_stages(config, dataset)
+    previous = None
+    for stage in stages:
+        if previous is not None:
+            stage.trainer.continue_from(previous.trainer)
+        train_stage(stage, PLAN, run, config, verbose=0)
+        previous = stage
+    return state_values(stages[-1].trainer)
+
+
+def interrupt(path, config, dataset, saves):
+    with pytest.raises(InterruptedError):
+        train(path, config, dataset, saves)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, config, toy_dataset):
+    """Folder and final state of a run without a break."""
+    path = tmp_path_factory.mktemp("whole")
+    return path, train(path, config, toy_dataset)
+
+
+def assert_same_state(got, expected):
+    assert list(got) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def test_training_leaves_its_traces(whole, config):
+    path, state = whole
+    assert state["step/0"] == 12
+    assert sorted(file.name for file in (path / "images").iterdir()) == [
+        f"{stage}_00{epoch}.png"
+        for stage in ("cgan", "distill")
+        for epoch in (1, 2, 3)
+    ]
+    for stage, steps in (("cgan", (4, 6)), ("distill", (10, 12))):
+        folder = path / "checkpoints" / stage
+        assert sorted(file.stem for file in folder.glob("*.index")) == sorted(
+            f"ckpt-{step}" for step in steps
+        )
+        assert len(list((path / "tensorboard" / stage).iterdir())) == 1
+    run = RunDirectory(path, config)
+    assert run.state["stages"] == {
+        "cgan": {"first_step": 0, "done": True, "steps": 6},
+        "distill": {"first_step": 6, "done": True, "steps": 6},
+    }
+    assert run.state["seconds"] > 0
+    # Steps 6, 8 and 10 began with a draw.
+    assert state["pool_draw_count/0"] == 5
+
+
+# Saves: three epochs and the end of stage 1, then the same of stage 2.
+@pytest.mark.parametrize(
+    "saves", [1, 4, 6], ids=["stage-1", "between-stages", "stage-2"]
+)
+def test_resumed_run_equals_one_without_a_break(
+    saves, whole, config, toy_dataset, tmp_path
+):
+    interrupt(tmp_path, config, toy_dataset, saves)
+    assert_same_state(train(tmp_path, config, toy_dataset), whole[1])
+
+
+def test_resumed_twice(whole, config, toy_dataset, tmp_path):
+    for saves in (2, 3):
+        interrupt(tmp_path, config, toy_dataset, saves)
+    assert_same_state(train(tmp_path, config, toy_dataset), whole[1])
+
+
+def damage(path, stage, step, keep=0, noise=b""):
+    """Cuts the data of a checkpoint short, or overwrites its middle."""
+    (file,) = (path / "checkpoints" / stage).glob(f"ckpt-{step}.data-*")
+    content = file.read_bytes()
+    if noise:
+        middle = len(content) // 2
+        content = content[:middle] + noise + content[middle + len(noise) :]
+        file.write_bytes(content)
+    else:
+        file.write_bytes(content[:keep])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [{"keep": 1000}, {"noise": bytes(range(200))}],
+    ids=["cut-short", "overwritten"],
+)
+def test_damaged_checkpoint_falls_back(
+    harm, whole, config, toy_dataset, tmp_path, capsys
+):
+    interrupt(tmp_path, config, toy_dataset, 2)
+    damage(tmp_path, "cgan", 4, **harm)
+    assert_same_state(train(tmp_path, config, toy_dataset), whole[1])
+    assert "cannot be read; trying the one before" in capsys.readouterr().out
+
+
+def test_no_readable_checkpoint(config, toy_dataset, tmp_path):
+    interrupt(tmp_path, config, toy_dataset, 2)
+    damage(tmp_path, "cgan", 2)
+    damage(tmp_path, "cgan", 4)
+    with pytest.raises(
+        RunError, match="no checkpoint in .* can be read. Start over with"
+    ):
+        train(tmp_path, config, toy_dataset)
+
+
+def test_finished_stage_without_checkpoints(config, toy_dataset, tmp_path):
+    interrupt(tmp_path, config, toy_dataset, 4)
+    for file in (tmp_path / "checkpoints" / "cgan").iterdir():
+        file.unlink()
+    # Else stage 2 would start from an untrained generator.
+    with pytest.raises(RunError, match="no checkpoint in .* Start over with"):
+        train(tmp_path, config, toy_dataset)
+
+
+def test_planning_leaves_no_trace(config, toy_dataset, monkeypatch):
+    monkeypatch.setattr(training, "_TIMED_SECONDS", 0.0)
+    stages = build_stages(config, toy_dataset)
+    before = [state_values(stage.trainer) for stage in stages]
+    plans = plan_training(stages, config, toy_dataset)
+    for stage, expected in zip(stages, before, strict=True):
+        assert_same_state(state_values(stage.trainer), expected)
+    assert [(p.epochs, p.steps_per_epoch) for p in plans] == [(3, 2), (3, 2)]
+    assert all(p.step_seconds > 0 and p.seconds is None for p in plans)
+
+
+def plan(
+    config,
+    monkeypatch,
+    dataset,
+    steps=(6000, 2000),
+    execution=4,
+    seconds_left=None,
+    step_seconds=0.1,
+):
+    """Plans stages of which only the numbers count."""
+    stages = [
+        types.SimpleNamespace(
+            steps=count,
+            trainer=types.SimpleNamespace(steps_per_execution=execution),
+        )
+        for count in steps
+    ]
+    monkeypatch.setattr(training, "_time_steps", lambda stage: step_seconds)
+    left = None if seconds_left is None else lambda: seconds_left
+    return plan_training(stages, config, dataset, left)
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings", "expected"),
+    [
+        # One pass over 30 images is less than the least of 200.
+        (6000, {}, (30, 200)),
+        (2000, {"steps_per_epoch": 500}, (4, 500)),
+        (6, {"steps_per_epoch": 500}, (1, 4)),
+        (1, {}, (1, 4)),
+        (1001, {"steps_per_epoch": 100}, (10, 100)),
+        (290, {"steps_per_epoch": 100}, (3, 96)),
+    ],
+)
+def test_epochs_and_steps(steps, settings, expected, monkeypatch, toy_dataset):
+    config = make_config("compact", **settings)
+    (got,) = plan(config, monkeypatch, toy_dataset, (steps,))
+    assert (got.epochs, got.steps_per_epoch) == expected
+    assert got.steps == expected[0] * expected[1]
+    assert (got.step_seconds, got.seconds) == (0.1, None)
+
+
+def test_epoch_is_a_pass_over_a_large_set(monkeypatch):
+    dataset = types.SimpleNamespace(train=range(60_000))
+    (got,) = plan(make_config("compact"), monkeypatch, dataset, (6000,))
+    # 60,000 / 64 is 937 steps; 6,000 steps are about six of those.
+    assert (got.epochs, got.steps_per_epoch) == (6, 1000)
+
+
+def test_budget_is_shared(monkeypatch, toy_dataset):
+    config = make_config("compact", cgan_share=0.75)
+    first, second = plan(config, monkeypatch, toy_dataset, seconds_left=115.0)
+    assert (first.seconds, second.seconds) == (75.0, 25.0)
+    # Epochs of equal length, in whole executions.
+    assert (first.epochs, first.steps_per_epoch) == (4, 184)
+    assert (second.epochs, second.steps_per_epoch) == (1, 248)
+    (alone,) = plan(
+        config, monkeypatch, toy_dataset, (6000,), seconds_left=115.0
+    )
+    assert alone.seconds == 100.0
+
+
+@pytest.mark.parametrize("seconds_left", [-50.0, 3.0])
+def test_budget_that_is_used_up_trains_a_little(
+    seconds_left, monkeypatch, toy_dataset
+):
+    plans = plan(
+        make_config("compact"),
+        monkeypatch,
+        toy_dataset,
+        seconds_left=seconds_left,
+        step_seconds=30.0,
+    )
+    assert [p.seconds for p in plans] == [0.6, 0.4]
+    assert [(p.epochs, p.steps_per_epoch) for p in plans] == [(1, 4), (1, 4)]
+
+
+def test_stages_share_their_networks(config, toy_dataset):
+    first, second = build_stages(config, toy_dataset)
+    assert (first.name, second.name) == ("cgan", "distill")
+    assert first.trainer.generator is second.trainer.generator
+    assert first.trainer.discriminator is second.trainer.discriminator
+    assert second.trainer.pool.names == config.matching.pool
+    assert second.trainer.matching_augmentation == "crop"
+    batch = next(iter(second.batches(0)))
+    assert batch["pool_images"].shape == (1, 6, 8, 8, 1)
+    assert set(next(iter(first.batches(0)))) == {"images", "labels"}
+
+
+def test_config_reaches_the_trainers(config, toy_dataset):
+    values = {
+        "cgan_loss": "wgan_gp",
+        "auxiliary_weight": 0.3,
+        "gradient_penalty_weight": 7.0,
+        "ema_decay": 0.5,
+        "gan_augmentation": "auto",
+        "seed": 11,
+        "omega_g": 0.2,
+        "omega_l": 0.1,
+        "matching_reduction": "sum",
+        "matching_augmentation": "color_crop",
+        "adam_beta_1": 0.25,
+        "adam_beta_2": 0.75,
+        "generator_learning_rate": 0.5,
+        "discriminator_learning_rate": 0.25,
+        "distill_learning_rate": 0.125,
+        "distill_discriminator_learning_rate": 0.0625,
+        "pool_learning_rate": 0.75,
+    }
+    stages = build_stages(make_config(base=config, **values), toy_dataset)
+    for stage in stages:
+        trainer = stage.trainer
+        assert trainer.adversarial_loss == "wgan_gp"
+        assert trainer.auxiliary_weight == 0.3
+        assert trainer.gradient_penalty_weight == 7.0
+        assert trainer.ema_decay == 0.5
+        assert trainer.augmentation == toy_dataset.augmentation
+        assert trainer.seed == 11
+        for optimizer in (
+            trainer.generator_optimizer,
+            trainer.discriminator_optimizer,
+        ):
+            assert (optimizer.beta_1, optimizer.beta_2) == (0.25, 0.75)
+    rates = [
+        (
+            float(stage.trainer.generator_optimizer.learning_rate),
+            float(stage.trainer.discriminator_optimizer.learning_rate),
+        )
+        for stage in stages
+    ]
+    assert rates == [(0.5, 0.25), (0.125, 0.0625)]
+    distiller = stages[1].trainer
+    assert (distiller.omega_g, distiller.omega_l) == (0.2, 0.1)
+    assert distiller.matching_reduction == "sum"
+    assert distiller.matching_augmentation == "color_crop"
+    for optimizer in distiller.pool.optimizers:
+        assert float(optimizer.learning_rate) == 0.75
+
+
+def test_stage_2_can_be_left_out(config, toy_dataset):
+    (stage,) = build_stages(
+        make_config(base=config, distill_steps=0), toy_dataset
+    )
+    assert stage.name == "cgan"
+
+
+def test_without_weights_the_pool_costs_nothing(config, toy_dataset):
+    settings = {"omega_g": 0.0, "omega_l": 0.0}
+    _, stage = build_stages(make_config(base=config, **settings), toy_dataset)
+    assert not stage.trainer.matches
+    assert set(next(iter(stage.batches(0)))) == {"images", "labels"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"local_layer": "absent"}, "local_layer=absent. It has: inner, "),
+        ({"local_layer": ("inner",) * 3}, "3 names for 2 networks"),
+        ({"pool": "absent"}, "must be one of convnet3, .* Received: absent"),
+    ],
+)
+def test_wrong_pool(settings, message, config, toy_dataset):
+    with pytest.raises(InputError, match=message):
+        build_stages(make_config(base=config, **settings), toy_dataset)
+
+
+def test_nan_keeps_the_checkpoint(config, toy_dataset, tmp_path):
+    config = make_config(base=config, distill_steps=0)
+    (stage,) = build_stages(config, toy_dataset)
+    run = RunDirectory(tmp_path, config)
+
+    def poisoned(first_step):
+        good = stage.batches(first_step).take(3)
+
+        def spoil(batch):
+            # uint8 cannot hold NaN; a float image can.
+            images = tf.cast(batch["images"], tf.float32)
+            return {**batch, "images": images * float("nan")}
+
+        bad = stage.batches(3).map(spoil)
+        return good.map(
+            lambda batch: {
+                **batch,
+                "images": tf.cast(batch["images"], tf.float32),
+            }
+        ).concatenate(bad)
+
+    poisoned_stage = dataclasses.replace(stage, batches=poisoned)
+    with pytest.raises(
+        RunError, match=r"`\w+_loss` became nan at step 4 of stage cgan"
+    ):
+        train_stage(poisoned_stage, PLAN, run, config, verbose=0)
+    names = {file.name for file in run.checkpoints("cgan").glob("*.index")}
+    assert names == {"ckpt-2.index"}
+    for weight in _restored(config, toy_dataset, run):
+        assert np.isfinite(weight).all()
+
+
+def _restored(config, dataset, run):
+    (stage,) = build_stages(config, dataset)
+    checkpoint = tf.train.Checkpoint(**stage.trainer.state())
+    checkpoint.restore(tf.train.latest_checkpoint(run.checkpoints("cgan")))
+    assert int(stage.trainer.step) == 2
+    return stage.trainer.generator.get_weights()
+
+
+def test_data_that_changed(config, toy_dataset, tmp_path):
+    run = RunDirectory(tmp_path, config)
+    check_same_data(run, toy_dataset)
+    check_same_data(RunDirectory(tmp_path, config), toy_dataset)
+    changed = dataclasses.replace(toy_dataset, fingerprint="4567")
+    with pytest.raises(
+        InputError,
+        match="was started on other data: fingerprint 0123, now 4567. Put the "
+        "data back, or start over with `--fresh`.",
+    ):
+        check_same_data(RunDirectory(tmp_path, config), changed)
