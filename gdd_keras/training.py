@@ -27,6 +27,7 @@ __all__ = ["Plan", "Stage", "build_stages", "plan_training", "train_stage"]
 
 # Kept back from a time budget for the export and the last image grid.
 _RESERVE_SECONDS = 15.0
+_RESERVE_SHARE = 0.03
 _TIMED_SECONDS = 2.0
 _CHECKPOINTS_KEPT = 2
 
@@ -181,7 +182,9 @@ def plan_training(stages, config, dataset, seconds_left=None):
     seconds_per_step = [_time_steps(stage) for stage in stages]
     limits = [None] * len(stages)
     if seconds_left is not None:
-        seconds = max(1.0, seconds_left() - _RESERVE_SECONDS)
+        left = seconds_left()
+        reserve = max(_RESERVE_SECONDS, _RESERVE_SHARE * left)
+        seconds = max(1.0, left - reserve)
         share = config.run.cgan_share if len(stages) > 1 else 1.0
         limits = [seconds * share, seconds * (1.0 - share)][: len(stages)]
     pass_steps = max(200, len(dataset.train) // config.cgan.batch_size)
