@@ -24,6 +24,12 @@ __all__ = [
     "png_bytes",
 ]
 
+_ADVICE = (
+    "The last good checkpoint is kept. Lower `--generator-learning-rate` and "
+    "`--discriminator-learning-rate` (stage 2: the `--distill-...` ones, "
+    "`--omega-g` and `--omega-l`) and start again."
+)
+
 
 class PoolRedraw(keras.callbacks.Callback):
     """Puts a fresh pool network in use every `redraw_steps` steps.
@@ -136,12 +142,7 @@ class StopOnNaN(keras.callbacks.Callback):
             if not math.isfinite(float(value)):
                 raise RunError(
                     f"`{name}` became {float(value)} at step "
-                    f"{int(self.model.step)} of stage {self.stage}. The last "
-                    "good checkpoint is kept. Lower "
-                    "`--generator-learning-rate` and "
-                    "`--discriminator-learning-rate` (stage 2: the "
-                    "`--distill-...` ones, `--omega-g` and `--omega-l`) and "
-                    "start again."
+                    f"{int(self.model.step)} of stage {self.stage}. {_ADVICE}"
                 )
 
 
@@ -199,7 +200,7 @@ class ImageGrid(keras.callbacks.Callback):
     """Shows the moving-average generator after every epoch.
 
     One row per class, the same latents each time, as a PNG and in
-    TensorBoard.
+    TensorBoard. Runs before `Checkpoint`; see `image_grid` for NaN.
 
     Args:
         directory: `pathlib.Path` for the PNGs.
@@ -235,6 +236,11 @@ def image_grid(generator, seed=0, columns=10, max_rows=20):
 
     Returns:
         uint8 `(rows * height, columns * width, channels)`.
+
+    Raises:
+        RunError: If an image is not finite. The step that spoils the weights
+            can show finite losses, so this is the last guard before a
+            checkpoint or an export.
     """
     latent_dim = generator.input_shape[0][-1]
     num_classes = generator.input_shape[1][-1]
@@ -246,6 +252,8 @@ def image_grid(generator, seed=0, columns=10, max_rows=20):
     )
     height, width, channels = images.shape[1:]
     grid = np.asarray(images).reshape(rows, columns, height, width, channels)
+    if not np.isfinite(grid).all():
+        raise RunError(f"Generated images became NaN. {_ADVICE}")
     grid = grid.transpose(0, 2, 1, 3, 4)
     grid = grid.reshape(rows * height, columns * width, channels)
     return np.clip(np.round((grid + 1.0) * 127.5), 0, 255).astype(np.uint8)

@@ -260,6 +260,20 @@ def test_grid_has_a_row_per_class(tiny_generator):
         assert np.abs(part - expected).max() <= 1
 
 
+def test_images_that_are_not_finite(tmp_path, tiny_generator):
+    broken = keras.models.clone_model(tiny_generator)
+    broken.set_weights([w * np.nan for w in tiny_generator.get_weights()])
+    with pytest.raises(
+        RunError, match="Generated images became NaN. The last good checkp"
+    ):
+        image_grid(broken)
+    trainer = Trainer()
+    trainer.averaged_generator = broken
+    with pytest.raises(RunError, match="Generated images became NaN"):
+        fit(trainer, [ImageGrid(tmp_path, "cgan", None)], steps=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_grid_limits_its_rows(tiny_generator):
     assert image_grid(tiny_generator, max_rows=2).shape == (12, 100, 3)
 

@@ -120,9 +120,9 @@ def build_classifier(
     """Builds a classifier by name, or a user's own.
 
     A user's own is `package.module:function` (or the function itself). It is
-    called as `function(image_shape, num_classes)` and returns an unbuilt or
-    functional `keras.Model` from images float32 in [-1, 1] to logits; it does
-    its own standardisation.
+    called as `function(image_shape, num_classes)` and returns a functional or
+    Sequential `keras.Model` with a defined input, from images float32 in
+    [-1, 1] to logits; it does its own standardisation.
 
     Args:
         name: One of `classifier_names()`, `package.module:function`, or a
@@ -149,7 +149,9 @@ def build_classifier(
             )
         function = name if callable(name) else _import_function(name)
         model = function(image_shape, num_classes)
-    if not isinstance(model, keras.Model) or model.inputs is None:
+    # A Sequential model without an input has no attribute `inputs` either.
+    inputs = getattr(model, "inputs", None)
+    if not isinstance(model, keras.Model) or inputs is None:
         raise InputError(
             f"`{name}` must return a functional or Sequential `keras.Model` "
             f"with a defined input. Received: {type(model).__name__}."

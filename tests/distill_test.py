@@ -1,0 +1,487 @@
+import contextlib
+import io
+import json
+import pathlib
+import re
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
+
+from gdd_keras import distill
+from gdd_keras import run_directory
+from gdd_keras import training
+from gdd_keras.config import config_from_json
+from gdd_keras.export import read_metadata
+from gdd_keras.generator_api import load_generator
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_timing():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_TIMED_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def fast(own_networks):
+    """Flags of the cheapest run that has both stages; no scores."""
+    return [
+        *("--preset", "tiny", "--pool", f"{own_networks}:narrow"),
+        *("--local-layer", "inner", "--num-seeds", "0"),
+    ]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Function that runs the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = distill.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def digits_flags(own_networks):
+    return [
+        *("--preset", "tiny", "--pool", "convnet3", f"{own_networks}:narrow"),
+        *("--local-layer", "block_2", "inner"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(digits_flags, tmp_path_factory):
+    """Folder and output of a finished run on digits."""
+    folder = tmp_path_factory.mktemp("finished")
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        assert distill.main(digits_flags) == 0
+    return folder, printed.getvalue()
+
+
+def entries(folder):
+    return sorted(
+        str(path.relative_to(folder))
+        for path in pathlib.Path(folder).rglob("*")
+    )
+
+
+def test_last_screen(finished):
+    _, printed = finished
+    screen = printed.rpartition("\ndone\n")[2].splitlines()
+    assert re.fullmatch(
+        r"  accuracy \d+\.\d\d% .*test split.*stream.*IPC 1.*convnet3.*100 "
+        r"distinct images.*",
+        screen[0],
+    )
+    assert screen[1:] == [
+        "  model   saved_models/digits/1",
+        "  samples runs/digits/samples.png",
+        "  run     runs/digits (tensorboard --logdir runs/digits)",
+        "next",
+        "  python -m gdd_keras.generate --model saved_models/digits --ipc 10 "
+        "--format npz --output distilled",
+        "  python -m gdd_keras.evaluate --model saved_models/digits "
+        "--protocol fixed --ipc 10",
+    ]
+    assert "data: digits, 8 x 8 x 1, 10 classes" in printed
+    assert "stage 1, conditional GAN: 8 steps of 16 images" in printed
+    assert "stage 2, matching: 4 steps of 16 images" in printed
+
+
+def test_files_of_a_run(finished, digits_flags):
+    folder, _ = finished
+    run = folder / "runs" / "digits"
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "images",
+        "samples.png",
+        "state.json",
+        "tensorboard",
+    ]
+    config = config_from_json((run / "config.json").read_text())
+    assert config.run.preset == "tiny"
+    assert list(config.matching.pool) == digits_flags[3:5]
+    assert sorted(path.name for path in (run / "images").iterdir()) == [
+        "cgan_001.png",
+        "cgan_002.png",
+        "distill_001.png",
+    ]
+    for path in (run / "images").iterdir():
+        with Image.open(path) as image:
+            # Ten classes by ten images.
+            assert image.size == (80, 80)
+    state = json.loads((run / "state.json").read_text())
+    assert state["done"] is True
+    assert state["stages"]["cgan"]["steps"] == 8
+    assert state["stages"]["distill"]["steps"] == 4
+    for stage in ("cgan", "distill"):
+        assert tf.train.latest_checkpoint(run / "checkpoints" / stage)
+
+
+def test_every_loss_is_in_tensorboard(finished):
+    gan = {
+        "losses/discriminator_loss",
+        "losses/adversarial_loss",
+        "losses/classification_loss",
+        "losses/real_classification_loss",
+        "learning_rate/generator",
+        "images/generated",
+    }
+    matching = {
+        "losses/global_loss",
+        "losses/local_loss",
+        "losses/pool_loss",
+        "losses/total_loss",
+    }
+    for stage, tags in (("cgan", gan), ("distill", gan | matching)):
+        path = finished[0] / "runs" / "digits" / "tensorboard" / stage
+        events = EventAccumulator(str(path), size_guidance={"tensors": 0})
+        events.Reload()
+        assert set(events.Tags()["tensors"]) == tags
+        for tag in tags - {"images/generated"}:
+            points = events.Tensors(tag)
+            assert len(points) >= 2
+            for point in points:
+                assert np.isfinite(tf.make_ndarray(point.tensor_proto))
+
+
+def test_export_and_its_metadata(finished):
+    folder = finished[0] / "saved_models" / "digits"
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    metadata = read_metadata(folder / "1")
+    assert metadata["class_names"] == [str(digit) for digit in range(10)]
+    (score,) = metadata["scores"]
+    assert score["protocol"] == "stream"
+    assert score["split"] == "test"
+    assert score["network"] == "convnet3"
+    assert 0 <= score["accuracy_mean"] <= 1
+    images = load_generator(folder).generate(np.arange(10), seed=0)
+    assert images.shape == (10, 8, 8, 1)
+    assert len(np.unique(images)) > 50
+
+
+@pytest.fixture
+def in_finished(finished, monkeypatch):
+    monkeypatch.chdir(finished[0])
+    return finished[0]
+
+
+def test_second_call_says_finished(digits_flags, command, in_finished):
+    before = entries(in_finished)
+    code, out, err = command(*digits_flags)
+    assert (code, err) == (0, "")
+    assert "runs/digits is finished; `--fresh` starts over." in out
+    assert "  model   saved_models/digits/1\n" in out
+    assert "Epoch" not in out
+    assert entries(in_finished) == before
+
+
+def test_config_file_replays(command, in_finished):
+    before = entries(in_finished)
+    code, out, _ = command("--config", "runs/digits/config.json", "--quiet")
+    assert code == 0
+    # The same settings: the same run, and it is finished.
+    assert out.startswith("\ndone\n  accuracy ")
+    assert entries(in_finished) == before
+
+
+def test_dry_run_prints_and_writes_nothing(command, finished, tmp_path):
+    file = finished[0] / "runs" / "digits" / "config.json"
+    code, out, err = command("--config", file, "--seed", 5, "--dry-run")
+    assert (code, err) == (0, "")
+    text, _, estimate = out.partition("\n}\n")
+    config = config_from_json(text + "\n}")
+    expected = config_from_json(file.read_text())
+    assert config.run.seed == 5
+    assert config.matching == expected.matching
+    assert estimate.splitlines()[0].startswith("data: digits, 8 x 8 x 1")
+    assert "stage 1, conditional GAN: 8 steps of 16 images" in estimate
+    assert "stage 2, matching: 4 steps" in estimate
+    assert entries(tmp_path) == []
+
+
+def test_interrupted_command_continues_to_the_same_result(
+    digits_flags, command, finished, tmp_path, monkeypatch
+):
+    plain_save = run_directory.RunDirectory.save
+    saves = []
+
+    def save(self, **changes):
+        plain_save(self, **changes)
+        saves.append(changes)
+        # Fingerprint, plan, then the first epoch of stage 1.
+        if len(saves) == 3:
+            raise KeyboardInterrupt
+
+    flags = [*digits_flags, "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(run_directory.RunDirectory, "save", save)
+        code, out, err = command(*flags)
+    assert (code, out) == (130, "")
+    assert err == (
+        "\ninterrupted; the same command continues from the last checkpoint.\n"
+    )
+    assert not (tmp_path / "saved_models").exists()
+    code, out, _ = command(*flags)
+    assert code == 0
+    assert entries(tmp_path / "runs" / "digits" / "images") == entries(
+        finished[0] / "runs" / "digits" / "images"
+    )
+    ours, theirs = (
+        load_generator(folder / "saved_models" / "digits").generate(
+            np.arange(10), seed=3
+        )
+        for folder in (tmp_path, finished[0])
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    _, screen = out.split("\n  accuracy ")
+    assert screen.split("\n")[0] in finished[1]
+
+
+def test_fresh_makes_a_new_run_and_version(command, fast, tmp_path):
+    fast = [*fast, "--distill-steps", "0", "--quiet"]
+    assert command(*fast)[0] == 0
+    code, out, _ = command(*fast, "--fresh")
+    assert code == 0
+    assert "  model   saved_models/digits/2\n" in out
+    assert "  run     runs/digits-2 (" in out
+    assert "accuracy" not in out
+    # The same seed: the same generator.
+    first, second = (
+        (tmp_path / "runs" / name / "samples.png").read_bytes()
+        for name in ("digits", "digits-2")
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "message"),
+    [
+        (4, r"`\w+` became (nan|inf|-inf) at step \d of stage cgan"),
+        # The first step has finite losses, but spoils the generator.
+        (1, "Generated images became NaN"),
+    ],
+)
+def test_nan_fails_and_saves_no_spoiled_checkpoint(
+    steps_per_epoch, message, command, fast, tmp_path
+):
+    code, out, err = command(
+        *fast,
+        *("--generator-learning-rate", "1e30", "--distill-steps", 0),
+        *("--steps-per-epoch", steps_per_epoch, "--quiet", "--run-dir", "run"),
+    )
+    assert (code, out) == (1, "")
+    assert re.fullmatch(
+        rf"\nfailed: {message}\. The last good checkpoint is kept\. Lower "
+        r"`--generator-learning-rate` .*\n",
+        err,
+    )
+    assert tf.train.latest_checkpoint(tmp_path / "run/checkpoints/cgan") is None
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_time_budget_ends_with_an_export(command, fast, tmp_path):
+    code, _, err = command(
+        *fast, "--time-budget", 0.05, "--saved-models", "out/models"
+    )
+    assert (code, err) == (0, "")
+    images = load_generator(tmp_path / "out" / "models" / "digits").generate(
+        [3, 7], seed=0
+    )
+    assert images.shape == (2, 8, 8, 1)
+    assert images.std() > 0
+    # A fraction of what the step counts would take.
+    state = json.loads((tmp_path / "runs/digits/state.json").read_text())
+    assert all(plan["seconds"] is not None for plan in state["plan"])
+
+
+def check_export(folder, name, shape, num_classes):
+    generator = load_generator(folder / "saved_models" / name)
+    assert generator.num_classes == num_classes
+    images = generator.generate(np.arange(num_classes), seed=0)
+    assert images.shape == (num_classes, *shape)
+    assert images.std() > 0
+
+
+def test_rgb_folder_that_is_not_square(command, fast, tmp_path, shared_dir):
+    source = shared_dir / "image_folders" / "cifar10_subset"
+    target = tmp_path / "pets"
+    for split, count in (("train", 9), ("test", 3)):
+        for name in ("cat", "dog", "horse"):
+            folder = target / split / name
+            folder.mkdir(parents=True)
+            files = sorted((source / split / name).iterdir())[:count]
+            for file in files:
+                with Image.open(file) as image:
+                    image.resize((24, 40)).save(folder / file.name)
+    code, _, err = command("--dataset", target, *fast, "--quiet")
+    assert (code, err) == (0, "")
+    check_export(tmp_path, "pets", (40, 24, 3), 3)
+    config = (tmp_path / "runs/pets/config.json").read_text()
+    assert config_from_json(config).data.dataset == str(target)
+
+
+def test_whole_rgb_folder(command, fast, tmp_path, shared_dir):
+    code, _, err = command(
+        *("--dataset", shared_dir / "image_folders" / "cifar10_subset"),
+        *fast,
+        *("--cgan-steps", 2, "--distill-steps", 2, "--steps-per-epoch", 2),
+        "--quiet",
+    )
+    assert (code, err) == (0, "")
+    check_export(tmp_path, "cifar10_subset", (32, 32, 3), 10)
+
+
+def test_fashion_mnist(command, fast, tmp_path, shared_dir):
+    code, _, err = command(
+        *("--dataset", "fashion_mnist"),
+        *("--data-dir", shared_dir / "tensorflow_datasets"),
+        *fast,
+        *("--cgan-steps", 2, "--distill-steps", 2, "--steps-per-epoch", 2),
+        "--quiet",
+    )
+    assert (code, err) == (0, "")
+    # The size of the paper.
+    check_export(tmp_path, "fashion_mnist", (32, 32, 1), 10)
+    metadata = read_metadata(tmp_path / "saved_models" / "fashion_mnist" / "1")
+    assert "Sneaker" in metadata["class_names"]
+
+
+def refused(command, *arguments):
+    code, out, err = command("--preset", "tiny", *arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--omega-g", "-0.1"], "`omega_g` must be a number >= 0.0"),
+        (["--omega-l", "nan"], "`omega_l` must be a finite number"),
+        (["--ipc", "0"], "`ipc` must be an integer >= 1. Received: ipc=0."),
+        (["--image-size", "4"], "`image_size` must be an integer >= 8"),
+        (["--dataset", "./absent"], "`dataset` must be an existing path"),
+    ],
+)
+def test_wrong_settings(arguments, message, command, tmp_path):
+    assert message in refused(command, *arguments)
+    assert entries(tmp_path) == []
+
+
+def test_unknown_data_set(command, tmp_path):
+    assert "no_such_set" in refused(command, "--dataset", "no_such_set")
+    assert entries(tmp_path) == []
+
+
+def test_one_class(command, tmp_path):
+    folder = tmp_path / "only"
+    (folder / "train" / "cat").mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(
+            folder / "train" / "cat" / f"{number}.png"
+        )
+    message = refused(command, "--dataset", folder)
+    assert "one folder of images per class, two or more" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_layer_that_the_network_does_not_have(command, tmp_path):
+    message = refused(command, "--pool", "convnet3", "--local-layer", "block_4")
+    assert "local_layer=block_4. It has: block_1, block_2, block_3." in message
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_network_that_does_not_exist(command, own_networks):
+    for name in ("convnet4", f"{own_networks}:absent"):
+        assert name in refused(command, "--pool", name)
+
+
+def test_folders_that_hold_something_else(command, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    message = refused(command, "--run-dir", "notes")
+    assert "`--run-dir` must be new, empty, or a run's folder." in message
+    (tmp_path / "models" / "digits" / "mine").mkdir(parents=True)
+    message = refused(command, "--saved-models", "models")
+    assert "must hold only numbered versions" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_saved_models_that_is_a_file(command, tmp_path):
+    (tmp_path / "file").touch()
+    for path in ("file", "file/below"):
+        message = refused(command, "--saved-models", path)
+        assert "`--saved-models` must be a folder. Received: " in message
+    assert entries(tmp_path) == ["file"]
+
+
+def test_config_file_that_is_not_there(command):
+    code, _, err = command("--config", "absent.json")
+    assert code == 2
+    assert "`--config` must be a readable JSON file. Received: absent" in err
+
+
+def test_unknown_key_in_a_config_file(command, tmp_path):
+    (tmp_path / "config.json").write_text('{"run": {"sed": 1}}')
+    code, _, err = command("--config", "config.json")
+    assert code == 2
+    assert err == (
+        "error: config.json, section `run`: unknown key `sed` (did you mean "
+        "seed?). Remove it or correct its name.\n"
+    )
+
+
+def test_preset_and_config_exclude_each_other(command, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    message = refused(command, "--config", "config.json")
+    assert "`--preset` and `--config` exclude each other." in message
+
+
+def test_unknown_flag(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command("--omega-q", "1")
+    assert stop.value.code == 2
+    assert "unrecognized arguments: --omega-q" in capsys.readouterr().err
+
+
+def test_help_is_quick_and_loads_no_tensorflow():
+    def child_seconds():
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before = child_seconds()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-X", "importtime"),
+            *("-m", "gdd_keras.distill", "--help"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Processor time: a busy machine must not fail the test.
+    assert child_seconds() - before < 1.5
+    assert "tensorflow" not in done.stderr
+    words = " ".join(done.stdout.split())
+    assert (
+        "--omega-l X Weight of the local (feature) loss of eq. 7. Default: "
+        "0.001." in words
+    )

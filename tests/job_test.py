@@ -1,0 +1,171 @@
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gdd_keras import job
+from gdd_keras import training
+from gdd_keras.config import DataConfig
+from gdd_keras.config import make_config
+from gdd_keras.export import read_metadata
+from gdd_keras.generator_api import load_generator
+from gdd_keras.job import distill_dataset
+from gdd_keras.job import estimate_cost
+from gdd_keras.run_directory import RunDirectory
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_timing():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_TIMED_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(own_networks):
+    return make_config(
+        "tiny",
+        pool=f"{own_networks}:narrow",
+        local_layer="inner",
+        latent_dim=5,
+        generator_width=4,
+        discriminator_width=4,
+        batch_size=6,
+        num_seeds=2,
+        network=f"{own_networks}:wide",
+        eval_epochs=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config, toy_dataset, tmp_path_factory):
+    """A finished job without a test split: run, export folder, result."""
+    folder = tmp_path_factory.mktemp("job")
+    run = RunDirectory(folder / "run", config)
+    dataset = dataclasses.replace(toy_dataset, test=None)
+    result = distill_dataset(config, run, folder / "models", dataset, verbose=0)
+    return run, result
+
+
+def test_result(finished):
+    run, result = finished
+    assert result.run == run.path
+    assert result.export == run.path.parent / "models" / "toy" / "1"
+    assert result.grid == run.path / "samples.png"
+    with Image.open(result.grid) as grid:
+        assert grid.size == (80, 24)
+    assert result.summary["num_seeds"] == 2
+    # No test images: the held-out ones must do, and the score says so.
+    assert result.summary["split"] == "validation"
+
+
+def test_metadata(finished, toy_dataset, config):
+    metadata = read_metadata(finished[1].export)
+    assert metadata["class_names"] == ["a", "b", "c"]
+    assert metadata["statistics"] == {"mean": [0.1], "std": [0.5]}
+    assert metadata["fingerprint"] == "0123"
+    assert metadata["seed"] == 0
+    assert metadata["training"]["steps"] == {"cgan": 8, "distill": 4}
+    assert metadata["training"]["seconds"] > 0
+    assert metadata["config"]["run"]["preset"] == "tiny"
+    assert metadata["config"]["networks"]["latent_dim"] == 5
+    assert metadata["dataset"]["num_images"] == {"train": 30, "validation": 6}
+    (score,) = metadata["scores"]
+    assert score == finished[1].summary
+
+
+def test_export_is_the_averaged_generator(finished):
+    generator = load_generator(finished[1].export)
+    images = generator.generate([0, 1, 2], seed=1)
+    assert images.shape == (3, 8, 8, 1)
+    assert images.dtype == np.uint8
+    assert images.std() > 0
+
+
+def test_finished_job_returns_at_once(finished, config, monkeypatch, capsys):
+    run, result = finished
+    monkeypatch.setattr(job, "build_stages", pytest.fail)
+    again = distill_dataset(config, RunDirectory(run.path, config))
+    assert again == result
+    assert "is finished; `--fresh` starts over." in capsys.readouterr().out
+
+
+def test_silence_and_no_scores(config, toy_dataset, tmp_path, capfd):
+    config = make_config(base=config, num_seeds=0, distill_steps=0)
+    run = RunDirectory(tmp_path / "run", config)
+    result = distill_dataset(
+        config, run, tmp_path / "models", toy_dataset, verbose=0
+    )
+    assert result.summary is None
+    assert read_metadata(result.export)["scores"] == []
+    assert read_metadata(result.export)["training"]["steps"] == {"cgan": 8}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_estimate(config, monkeypatch):
+    monkeypatch.setattr(training, "_time_steps", lambda stage: 0.5)
+    lines = estimate_cost(
+        dataclasses.replace(config, data=DataConfig(dataset="digits"))
+    )
+    assert lines[0] == (
+        "data: digits, 8 x 8 x 1, 10 classes, 1,295 train, 143 validation, "
+        "359 test images"
+    )
+    assert lines[1].startswith("generator: ")
+    # 8 steps of half a second; 6 images in each.
+    assert lines[2] == (
+        "stage 1, conditional GAN: 8 steps of 6 images, 12 images/s, about "
+        "0.1 minutes"
+    )
+    assert lines[3].startswith("stage 2, matching: 4 steps of 6 images, ")
+
+
+def stages(*names):
+    return [types.SimpleNamespace(name=name) for name in names]
+
+
+def plans_of(run, monkeypatch, seconds_left):
+    monkeypatch.setattr(
+        job, "_budget_left", lambda config, started: lambda: seconds_left
+    )
+    return [
+        plan.seconds
+        for plan in job._plans(run, stages("cgan", "distill"), None, None, 0.0)
+    ]
+
+
+def test_interrupted_budget_is_shared_anew(config, tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path, config)
+    plan = {"epochs": 1, "steps_per_epoch": 1, "step_seconds": 1.0}
+    run.save(plan=[{**plan, "seconds": 60.0}, {**plan, "seconds": 40.0}])
+    # Plenty left: as planned.
+    assert plans_of(run, monkeypatch, 500.0) == [60.0, 40.0]
+    assert plans_of(run, monkeypatch, 50.0) == [30.0, 20.0]
+    # Nothing left: a second each, so that an export comes out.
+    assert plans_of(run, monkeypatch, -5.0) == [1.0, 1.0]
+    # Stage 1 is over: what is left belongs to stage 2.
+    run.state["stages"]["cgan"] = {"done": True}
+    assert plans_of(run, monkeypatch, 50.0)[1] == 40.0
+    assert plans_of(run, monkeypatch, 10.0)[1] == 10.0
+
+
+def test_plan_is_made_once(config, toy_dataset, tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path, config)
+    monkeypatch.setattr(training, "_time_steps", lambda stage: 0.5)
+    fakes = [
+        types.SimpleNamespace(
+            steps=8, trainer=types.SimpleNamespace(steps_per_execution=1)
+        )
+    ]
+    first = job._plans(run, fakes, config, toy_dataset, 0.0)
+    monkeypatch.setattr(job, "plan_training", pytest.fail)
+    again = RunDirectory(tmp_path, config)
+    assert job._plans(again, fakes, config, toy_dataset, 0.0) == first
+    assert json.loads((tmp_path / "state.json").read_text())["plan"] == [
+        dataclasses.asdict(first[0])
+    ]
