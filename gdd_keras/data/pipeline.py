@@ -147,7 +147,7 @@ def training_batches(
         return batch
 
     steps = tf.data.Dataset.counter(start=start_step)
-    return steps.map(element).prefetch(tf.data.AUTOTUNE)
+    return _without_threads(steps.map(element))
 
 
 def evaluation_batches(split, batch_size):
@@ -171,7 +171,22 @@ def evaluation_batches(split, batch_size):
     batches = starts.map(
         lambda start: _call(gather, start, (None,), image_shape)
     )
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return _without_threads(batches)
+
+
+def _without_threads(dataset):
+    """Keeps tf.data from working ahead in threads of its own.
+
+    A thread that works ahead may be inside a Python function, waiting for the
+    interpreter, while the garbage collector, which holds the interpreter,
+    deletes the iterator and waits for the thread: the process stops for ever
+    (seen once, in a run of stage 2). Batches are made on demand instead, in
+    the thread that trains.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.inject_prefetch = False
+    return dataset.with_options(options)
 
 
 def _call(gather, number, leading, image_shape):

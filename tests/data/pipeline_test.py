@@ -172,3 +172,16 @@ def test_scale_images_maps_bytes_to_plus_minus_one():
     )
     assert scaled.dtype == np.float32
     np.testing.assert_allclose(scaled, [-1, -0.6, 1], rtol=1e-6)
+
+
+def test_batches_leave_no_thread_that_could_wait_for_python():
+    # The interpreter can delete an iterator at any time; see the module.
+    split = toy_split()
+    for batches in (
+        training_batches(split, 2, seed=0),
+        evaluation_batches(split, 2),
+    ):
+        options = batches.options()
+        assert options.autotune.enabled is False
+        assert options.experimental_optimization.inject_prefetch is False
+        assert "Prefetch" not in type(batches).__name__
