@@ -8,8 +8,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
 # Digits, which need no download: both stages, export, grid, score.
 demo: $(VENV)/.installed
-	$(BIN)/python -m gdd_keras.distill --dataset digits \
-		--cgan-steps 3000 --distill-steps 600
+	$(BIN)/python -m gdd_keras.distill --dataset digits --distill-steps 600
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
