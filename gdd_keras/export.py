@@ -112,7 +112,7 @@ def _shapes(generator):
 def _write_saved_model(
     generator, directory, latent_dim, num_classes, label_mixing
 ):
-    """Writes both signatures with `ExportArchive`."""
+    """Writes both signatures."""
     draw = image_drawer(generator, label_mixing)
 
     def run_network(latents, labels):
@@ -144,28 +144,36 @@ def _write_saved_model(
         return {"images": run_network(latents, labels)}
 
     labels_spec = tf.TensorSpec((None,), tf.int32, name="labels")
-    archive = keras.export.ExportArchive()
-    archive.track(generator)
-    # The first endpoint is served as `serving_default` too.
-    archive.add_endpoint(
-        "generate",
+    # Not `keras.export.ExportArchive`: it writes every weight twice.
+    module = tf.Module()
+    module.weights = [variable.value for variable in generator.variables]
+    module.generate = tf.function(
         generate,
         input_signature=[
             labels_spec,
             tf.TensorSpec((), tf.int64, name="seed"),
             tf.TensorSpec((), tf.int64, name="first_index"),
         ],
+        autograph=False,
     )
-    archive.add_endpoint(
-        "from_latents",
+    module.from_latents = tf.function(
         from_latents,
         input_signature=[
             tf.TensorSpec((None, latent_dim), tf.float32, name="latents"),
             labels_spec,
         ],
+        autograph=False,
     )
     try:
-        archive.write_out(str(directory), verbose=False)
+        tf.saved_model.save(
+            module,
+            str(directory),
+            signatures={
+                "serving_default": module.generate,
+                "generate": module.generate,
+                "from_latents": module.from_latents,
+            },
+        )
     except tf.errors.OpError as error:
         raise InputError(
             f"The generator cannot be written to {directory.parent}: "

@@ -1,4 +1,5 @@
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -374,3 +375,15 @@ def test_public_names():
         "read_metadata",
         "update_metadata",
     }
+
+
+def test_every_weight_is_stored_once(tiny_generator, tmp_path):
+    version = export_generator(tiny_generator, tmp_path / "set", NAMES)
+    stored = sum(
+        math.prod(shape)
+        for _, shape in tf.train.list_variables(
+            str(version / "variables" / "variables")
+        )
+        if shape
+    )
+    assert stored == tiny_generator.count_params()
