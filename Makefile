@@ -8,7 +8,8 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
 # Digits, which need no download: both stages, export, grid, score.
 demo: $(VENV)/.installed
-	$(BIN)/python -m gdd_keras.distill --dataset digits --distill-steps 600
+	$(BIN)/python -m gdd_keras.distill --dataset digits --distill-steps 600 \
+		--generator-width 64 --discriminator-width 192
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
