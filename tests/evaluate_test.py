@@ -159,7 +159,7 @@ def test_metadata_that_cannot_be_written_is_a_note(model, capsys, monkeypatch):
     def refuse(*arguments, **changes):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("gdd_keras.metadata.update_metadata", refuse)
+    monkeypatch.setattr(evaluate, "update_metadata", refuse)
     assert evaluate.main(["--model", str(model)]) == 0
     shown = capsys.readouterr()
     assert "is not recorded" in shown.err and "Permission" in shown.err
