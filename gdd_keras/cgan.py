@@ -51,8 +51,9 @@ class ConditionalGAN(keras.Model):
         ```
     """
 
-    # Metrics that a later stage adds.
+    # Metrics that a later stage adds, and whether it uses a pool.
     extra_metric_names = ()
+    matches = False
 
     def __init__(
         self,

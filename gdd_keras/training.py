@@ -252,7 +252,7 @@ def train_stage(stage, plan, run, config, verbose=1):
         ImageGrid(run.images, stage.name, writer, config.run.seed),
         Checkpoint(manager, save_progress),
     ]
-    if stage.name == "distill" and trainer.matches:
+    if trainer.matches:
         callbacks.insert(0, PoolRedraw(config.matching.pool_redraw_steps))
     if plan.seconds is not None:
         callbacks.append(Deadline(plan.seconds))
@@ -356,10 +356,10 @@ def _time_steps(stage):
     variables = _variables(trainer.state())
     before = [tf.convert_to_tensor(value).numpy() for value in variables]
     # Pool networks differ in cost, and each is drawn as often as the others.
-    draws = len(trainer.pool.names) if stage.name == "distill" else 1
+    draws = len(trainer.pool.names) if trainer.matches else 1
     seconds = []
     for index in range(draws):
-        if stage.name == "distill":
+        if trainer.matches:
             trainer.pool.index.assign(index)
         timer = _StepTimer()
         trainer.fit(
