@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)
 
 
-def add_config_flags(parser, sections=None):
+def add_config_flags(parser, sections=None, lists=()):
     """Adds one flag per config field, grouped by section.
 
     A flag that is not given leaves no attribute, so that presets and config
@@ -38,6 +38,7 @@ def add_config_flags(parser, sections=None):
     Args:
         parser: `argparse.ArgumentParser` to extend.
         sections: Names of sections to add; `None` adds all.
+        lists: Names of scalar fields whose flags take one or more values.
     """
     groups = {}
     for section, section_class, field, hint in section_fields():
@@ -60,7 +61,7 @@ def add_config_flags(parser, sections=None):
             options["type"] = field_parser(hint)
             # The kind of value reads better than the name said twice.
             options["metavar"] = _metavar(field, hint)
-            if typing.get_origin(hint) is tuple:
+            if typing.get_origin(hint) is tuple or field.name in lists:
                 options["nargs"] = "+"
         groups[section].add_argument(flag, **options)
 

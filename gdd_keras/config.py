@@ -33,7 +33,14 @@ __all__ = [
 ]
 
 POOL_NETWORKS = ("convnet3", "resnet10", "resnet18")
-TEST_NETWORKS = ("convnet3", "resnet10", "resnet18", "alexnet", "vgg11")
+TEST_NETWORKS = (
+    "convnet3",
+    "resnet10",
+    "resnet18",
+    "alexnet",
+    "vgg11",
+    "mlp",
+)
 
 
 class InputError(ValueError):
@@ -335,8 +342,30 @@ class EvaluationConfig(_Section):
     )
     eval_augmentation: str = option(
         "auto",
-        "Augmentation while the network trains.",
-        choices=("auto", "none", "crop", "color_crop"),
+        "Augmentation while the network trains; `auto`: the data's own under "
+        "`stream`, siamese (`dsa`) under `fixed`.",
+        choices=("auto", "none", "crop", "color_crop", "dsa", "dsa_digits"),
+    )
+    eval_precision: str = option(
+        "float32",
+        "Arithmetic of the networks; `mixed_bfloat16` is faster on GPUs and "
+        "on CPUs with AVX-512 BF16.",
+        choices=("float32", "mixed_bfloat16"),
+    )
+    reference_epochs: int = option(
+        10,
+        "Epochs on the real training images of the network that selects and "
+        "compares images, and is the row `full`.",
+        minimum=2,
+    )
+    candidates: int = option(
+        200,
+        "Generated images per class that `--selection` chooses from; at "
+        "least ten per image kept.",
+        minimum=1,
+    )
+    dm_steps: int = option(
+        500, "Steps of the baseline distribution matching.", minimum=1
     )
 
 

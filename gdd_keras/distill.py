@@ -29,6 +29,13 @@ images only. The same command continues an interrupted run.
   python -m gdd_keras.distill --dataset path/to/folder --image-size 32
 """
 
+# What stage 1 depends on, and what of it does not matter once it is over.
+_STAGE_1_SECTIONS = {
+    "data": ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout"),
+    "networks": (),
+    "cgan": ("cgan_steps", "decay_fraction"),
+}
+
 
 def main(argv=None):
     """Runs the command; returns its exit code."""
@@ -59,6 +66,12 @@ def _add_arguments(parser):
         metavar="DIR",
         default="saved_models",
         help="Where <dataset>/<version>/ is written. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--stage-1-from",
+        metavar="RUN",
+        help="Start from the finished stage 1 of another run with the same "
+        "data and networks, to compare settings of stage 2.",
     )
     parser.add_argument(
         "--fresh",
@@ -101,6 +114,8 @@ def _run(arguments):
     # Refuses a folder that holds something else before hours of training.
     next_version(pathlib.Path(arguments.saved_models) / dataset.name)
     run = open_run(config, dataset.name, arguments.run_dir, arguments.fresh)
+    if arguments.stage_1_from is not None:
+        run.adopt_stage("cgan", arguments.stage_1_from, _STAGE_1_SECTIONS)
     if not arguments.quiet:
         print(f"run: {run.path} (preset {config.run.preset})")
     result = distill_dataset(

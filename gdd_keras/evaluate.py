@@ -1,18 +1,19 @@
-"""Command: `python -m gdd_keras.evaluate` scores an exported generator."""
+"""Command: `python -m gdd_keras.evaluate` scores generators and baselines."""
 
 import json
-import math
 import os
 import pathlib
+import platform
+import shlex
 import sys
 
 from gdd_keras import cli
-from gdd_keras import files
 from gdd_keras.config import Config
 from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
 from gdd_keras.metadata import find_version
+from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.metadata import update_metadata
 from gdd_keras.quiet import quiet_import
@@ -20,45 +21,108 @@ from gdd_keras.quiet import quiet_import
 __all__ = ["main"]
 
 _DESCRIPTION = """\
-Scores an exported generator: networks are trained from scratch on its images
-and tested on real ones. Settings that are not given are those with which the
-generator was distilled.
+Scores generators and baselines: networks are trained from scratch on their
+images and tested on real ones. Settings that are not given are those with
+which the first generator was distilled.
 
   python -m gdd_keras.evaluate --model saved_models/digits
-  python -m gdd_keras.evaluate --model saved_models/digits --protocol fixed \\
-      --ipc 50 --network resnet18 --real --output scores.json
+  python -m gdd_keras.evaluate --model saved_models/digits \\
+      --protocol stream fixed --ipc 1 10 --network convnet3 vgg11 \\
+      --selection random herding --baselines all --quality --audit
+  python -m gdd_keras.report results/digits
 
-On the test split, the figure is also written to the generator's metadata.
-Defaults below hold where the generator's metadata names nothing else."""
+Every figure goes to results.json as soon as it is there; the same command
+continues an interrupted one and never scores a network twice. A figure on the
+test split is also written to the generator's metadata. Defaults below hold
+where the generator's metadata names nothing else."""
 
-# Marks our own result files, which may be written again.
-_KIND = "gdd_keras evaluation"
+_BASELINES = (
+    "random",
+    "herding",
+    "k_center",
+    "forgetting",
+    "dm",
+    "real_stream",
+    "full",
+)
+_LISTS = ("protocol", "ipc", "network")
 
 # What tells one entry of `scores` in the metadata from another.
 _ENTRY_KEY = (
     "method",
+    "selection",
     "protocol",
     "ipc",
     "network",
     "epochs",
     "learning_rate",
     "augmentation",
+    "precision",
     "split",
 )
 
 
 def main(argv=None):
     """Runs the command; returns its exit code."""
-    return cli.run_command("evaluate", _DESCRIPTION, _add_arguments, _run, argv)
+    return cli.run_command(
+        "evaluate",
+        _DESCRIPTION,
+        _add_arguments,
+        lambda arguments: _run(arguments, argv),
+        argv,
+        after_interrupt="the same command goes on with the next network",
+    )
 
 
 def _add_arguments(parser):
     parser.add_argument(
         "--model",
-        required=True,
-        metavar="DIRECTORY",
-        help="Exported generator: a version directory, or its parent (then "
-        "the highest version).",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]DIRECTORY",
+        help="Exported generators: version directories, or their parents "
+        "(then the highest version). Their names in the results are gan, dim "
+        "or gdd, after the losses they were trained with, unless one is "
+        "given.",
+    )
+    parser.add_argument(
+        "--baselines",
+        nargs="+",
+        default=[],
+        choices=(*_BASELINES, "all"),
+        metavar="NAME",
+        help="Rows beside the generators: real images at random, by herding, "
+        "by k_center, by forgetting; distribution matching (dm); under "
+        "`stream`, fresh real images (real_stream), the ceiling; full, the "
+        "whole training split; or all that fit the protocols.",
+    )
+    parser.add_argument(
+        "--selection",
+        nargs="+",
+        default=["random"],
+        choices=("random", "herding", "k_center"),
+        metavar="NAME",
+        help="Which of many generated candidates the protocol `fixed` keeps: "
+        "random, herding, k_center. Default: random.",
+    )
+    parser.add_argument(
+        "--full-size",
+        action="store_true",
+        help="Also score generated sets as large as the training split "
+        "(classification accuracy score).",
+    )
+    parser.add_argument(
+        "--quality",
+        action="store_true",
+        help="Also compute precision, recall, density, coverage and a "
+        "Frechet distance on features of a network trained on the training "
+        "split.",
+    )
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="Also compare generated images with the nearest training and "
+        "held-out ones.",
     )
     parser.add_argument(
         "--split",
@@ -68,12 +132,6 @@ def _add_arguments(parser):
         "Default: test.",
     )
     parser.add_argument(
-        "--real",
-        action="store_true",
-        help="Also score real images in the generator's place: fresh ones "
-        "under `stream`, a random subset under `fixed`.",
-    )
-    parser.add_argument(
         "--eval-seed",
         type=int,
         metavar="N",
@@ -81,53 +139,89 @@ def _add_arguments(parser):
         "the seed with which the generator was distilled.",
     )
     parser.add_argument(
-        "--output",
-        metavar="FILE",
-        help="JSON file for the results (default: none).",
+        "--results",
+        metavar="DIR",
+        help="Folder of results.json. Default: results/<dataset>.",
     )
-    cli.add_config_flags(parser, ["data", "evaluation"])
+    cli.add_config_flags(parser, ["data", "evaluation"], lists=_LISTS)
 
 
-def _run(arguments):
-    """Scores the generator and prints the result."""
+def _run(arguments, argv):
+    """Scores everything that is asked for and prints the result."""
     _check_eval_seed(arguments.eval_seed)
-    output = _checked_output(arguments.output)
-    directory = find_version(arguments.model)
-    metadata = read_metadata(directory)
-    config = _config(metadata, directory, cli.given_settings(arguments))
+    models = _models(arguments.model)
+    given = cli.given_settings(arguments)
+    lists = {
+        name: tuple(dict.fromkeys(given.pop(name)))
+        for name in _LISTS
+        if name in given
+    }
+    config = _config(models, given, lists)
+    settings = config.evaluation
+    protocols, ipcs, networks = (
+        lists.get(name, (getattr(settings, name),)) for name in _LISTS
+    )
+    baselines = arguments.baselines
+    if not models and not baselines:
+        raise InputError(
+            "There must be something to score. Received: neither `--model` "
+            "nor `--baselines`. Pass one, for instance `--baselines random`."
+        )
     with quiet_import():
         from gdd_keras.data import load_dataset
-        from gdd_keras.evaluation import evaluate_generator
-        from gdd_keras.evaluation import evaluate_real
-        from gdd_keras.evaluation import summarize
+        from gdd_keras.evaluation.baselines import BASELINES
+        from gdd_keras.evaluation.benchmark import Benchmark
+        from gdd_keras.evaluation.benchmark import plan_rows
+        from gdd_keras.evaluation.results import Results
         from gdd_keras.generator_api import load_generator
-        from gdd_keras.networks.classifiers import build_classifier
 
-    settings = config.evaluation
-    # A wrong network should not show only after the data was decoded.
-    build_classifier(
-        settings.network, metadata["image_shape"], metadata["num_classes"]
+    if "all" in baselines:
+        fitting = (*protocols, "full_size")
+        baselines = [n for n in _BASELINES if BASELINES[n] in fitting]
+    rows = plan_rows(
+        list(models),
+        list(dict.fromkeys(baselines)),
+        list(dict.fromkeys(arguments.selection)),
+        protocols,
+        sorted(ipcs),
+        networks,
+        arguments.full_size,
     )
+    # A wrong network should not show only after the data was decoded.
+    for _, metadata in models.values():
+        _check_networks(
+            networks, metadata["image_shape"], metadata["num_classes"]
+        )
     dataset = load_dataset(config.data, config.run.seed)
-    _check_fingerprint(metadata, dataset)
-    generator = load_generator(directory)
-
+    if not models:
+        _check_networks(networks, dataset.image_shape, dataset.num_classes)
+    for directory, metadata in models.values():
+        _check_same_data(directory, metadata, dataset)
     seed = arguments.eval_seed
     if seed is None:
         seed = config.run.seed
-    common = (dataset, settings, seed, arguments.split)
-    scores = evaluate_generator(generator, *common)
-    summaries = [summarize(scores)]
-    if arguments.real:
-        real_scores = evaluate_real(*common)
-        summaries.append(summarize(real_scores))
-
-    recorded = None
-    if arguments.split == "test":
-        recorded = _record(directory, summaries[0])
-    if output is not None:
-        _write_results(output, directory, metadata, dataset, summaries)
-    _print_results(directory, metadata, dataset, summaries, recorded, output)
+    folder = arguments.results or pathlib.Path("results") / dataset.name
+    results = Results(folder, dataset.describe())
+    results.begin(_command(argv), _environment())
+    for name, (directory, metadata) in models.items():
+        results.set_method(name, **_description(directory, metadata))
+    for name in baselines:
+        results.set_method(name, kind="baseline")
+    benchmark = Benchmark(
+        dataset,
+        settings,
+        results,
+        {name: load_generator(path) for name, (path, _) in models.items()},
+        seed,
+        arguments.split,
+    )
+    records = benchmark.run(rows)
+    if arguments.quality:
+        benchmark.compare([*models, "random"])
+    if arguments.audit:
+        benchmark.audit(list(models))
+    recorded = _record(models, records) if arguments.split == "test" else []
+    _print_results(models, dataset, records, recorded, results)
 
 
 def _check_eval_seed(seed):
@@ -138,58 +232,60 @@ def _check_eval_seed(seed):
         )
 
 
-def _checked_output(path):
-    """Returns the path of `--output` if the results can be written there."""
-    if path is None:
-        return None
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise InputError(
-            f"`output` must be a file. Received: {path}, a folder. Add a file "
-            "name such as scores.json."
-        )
-    if path.exists() and not _is_own_file(path):
-        raise InputError(
-            "`output` must be a new file or an earlier result of this "
-            f"command. Received: {path}, which holds something else. Choose "
-            "another name, or remove it."
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise InputError(
-            f"`output` must be in a folder that can be written. Received: "
-            f"{path}. Choose another."
-        )
-    return path
+def _models(arguments):
+    """Returns a dict from name to (version directory, metadata)."""
+    models = {}
+    for argument in arguments:
+        name, separator, path = argument.partition("=")
+        # A path may hold `=` itself.
+        if not separator or pathlib.Path(argument).exists():
+            name, path = None, argument
+        directory = find_version(path)
+        metadata = read_metadata(directory)
+        name = name or _method_name(metadata)
+        if name in models or name in _BASELINES:
+            raise InputError(
+                f"Every row must have a name of its own. Received: `{name}` "
+                f"for {directory}, which is the name of "
+                f"{models[name][0] if name in models else 'a baseline'}. "
+                f"Choose one: `--model NAME={path}`."
+            )
+        models[name] = directory, metadata
+    return models
 
 
-def _is_own_file(path):
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("kind") == _KIND
+def _method_name(metadata):
+    """Returns the field's name for how a generator was trained."""
+    matching = (metadata.get("config") or {}).get("matching")
+    if matching is None:
+        return "generator"
+    if not matching["distill_steps"] or not (
+        matching["omega_g"] or matching["omega_l"]
+    ):
+        return "gan"
+    return "gdd" if matching["omega_l"] else "dim"
 
 
-def _config(metadata, directory, given):
-    """Returns the stored config under the given settings, checked."""
-    stored = metadata.get("config")
-    if stored is not None:
-        base = config_from_json(
-            json.dumps(stored), f"`config` in the metadata of {directory}"
-        )
-    elif "dataset" in given:
-        base = Config()
-    else:
-        raise InputError(
-            f"The metadata of {directory} must name its data set. Received: "
-            "no `config`. Pass `--dataset`."
-        )
+def _config(models, given, lists):
+    """Returns the first generator's config under the given settings."""
+    base = None
+    for directory, metadata in models.values():
+        if metadata.get("config") is not None:
+            base = config_from_json(
+                json.dumps(metadata["config"]),
+                f"`config` in the metadata of {directory}",
+            )
+            break
+        if "dataset" not in given:
+            raise InputError(
+                f"The metadata of {directory} must name its data set. "
+                "Received: no `config`. Pass `--dataset`."
+            )
+    base = base or Config()
     config = make_config(base=base, **given)
+    for name, values in lists.items():
+        for value in values:
+            make_config(base=base, **{name: value})
     if config.evaluation.num_seeds < 1:
         raise InputError(
             "`num_seeds` must be an integer >= 1 to score. Received: "
@@ -198,7 +294,15 @@ def _config(metadata, directory, given):
     return config
 
 
-def _check_fingerprint(metadata, dataset):
+def _check_networks(networks, image_shape, num_classes):
+    """Raises `InputError` for a network that cannot be built."""
+    from gdd_keras.networks.classifiers import build_classifier
+
+    for network in networks:
+        build_classifier(network, image_shape, num_classes)
+
+
+def _check_same_data(directory, metadata, dataset):
     """Raises `InputError` if the generator stems from other data."""
     from gdd_keras.evaluation.protocols import check_classes
 
@@ -211,101 +315,156 @@ def _check_fingerprint(metadata, dataset):
     expected = metadata.get("fingerprint", dataset.fingerprint)
     if dataset.fingerprint != expected:
         raise InputError(
-            f"The data must be those that the generator was distilled from, "
+            f"The data must be those that {directory} was distilled from, "
             f"fingerprint {expected}. Received: {dataset.source}, fingerprint "
             f"{dataset.fingerprint}: same shape and classes, but other images "
             "or labels. Choose that data set, or distil this one."
         )
 
 
-def _record(directory, summary):
-    """Writes a summary to the metadata; returns whether that was possible."""
-    # Read again: another evaluation may have ended meanwhile.
-    entries = read_metadata(directory).get("scores", [])
-    if isinstance(entries, dict):
-        entries = [entries] if entries else []
-    key = [summary[name] for name in _ENTRY_KEY]
-    # A repeated evaluation replaces its entry.
-    entries = [
-        entry
-        for entry in entries
-        if not isinstance(entry, dict)
-        or [entry.get(name) for name in _ENTRY_KEY] != key
-    ]
-    try:
-        update_metadata(directory, scores=[*entries, summary])
-    except OSError as error:
-        print(
-            f"note: the score is not recorded in {directory}: "
-            f"{error.strerror}.",
-            file=sys.stderr,
-        )
-        return False
-    return True
+def _command(argv):
+    """Returns the command line as text."""
+    words = sys.argv[1:] if argv is None else argv
+    return shlex.join(["python", "-m", "gdd_keras.evaluate", *words])
 
 
-def _write_results(output, directory, metadata, dataset, summaries):
-    """Writes the JSON file of `--output`."""
-    files.write_json(
-        output,
-        {
-            "kind": _KIND,
-            "model": str(directory),
-            "generator_bytes": metadata["num_bytes"],
-            "dataset": dataset.describe(),
-            "results": summaries,
-            "versions": metadata["versions"],
+def _environment():
+    """Returns what the figures may depend on beside the command."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import gdd_keras
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return {
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "device": f"{len(gpus)} GPU" if gpus else "cpu",
+        "python": platform.python_version(),
+        "versions": {
+            "gdd_keras": gdd_keras.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "tensorflow": tf.__version__,
         },
-    )
+    }
 
 
-def _print_results(directory, metadata, dataset, summaries, recorded, output):
-    """Prints the last screen."""
-    from gdd_keras.evaluation import format_accuracy
+def _processor():
+    """Returns the processor's name, as well as it is known."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1] for line in lines if "model name" in line]
+    return names[0].strip() if names else platform.machine()
 
-    first = summaries[0]
-    pixels = math.prod(metadata["image_shape"]) * metadata["num_classes"]
-    stored_ipc = metadata["num_bytes"] / pixels
-    streams = first["protocol"] == "stream"
-    per = "per class and epoch" if streams else "per class in all"
-    split = dataset.splits[first["split"]]
-    lines = [
-        ("model", str(directory)),
-        (
-            "size",
-            f"{metadata['num_bytes'] / 1e6:.2f} MB, as much as "
-            f"{stored_ipc:,.0f} stored images per class",
-        ),
-        (
-            "data",
-            f"{dataset.source}, split {first['split']}, {len(split):,} images",
-        ),
-        (
-            "protocol",
-            f"{first['protocol']}, IPC {first['ipc']} ({per}), "
-            f"{first['epochs']} epochs, augmentation {first['augmentation']}",
-        ),
-        (
-            "network",
-            f"{first['network']}, {first['num_seeds']} from scratch, "
-            "last epoch",
-        ),
-    ]
-    for summary in summaries:
-        lines.append(
-            (
-                summary["method"],
-                f"{format_accuracy(summary)}; "
-                f"{summary['distinct_images']:,} distinct images each",
-            )
+
+def _description(directory, metadata):
+    """Returns what the results say of a generator."""
+    return {
+        "kind": "generator",
+        "model": str(directory),
+        "digest": model_digest(directory),
+        "num_bytes": metadata["num_bytes"],
+        "config": metadata.get("config"),
+        "training": metadata.get("training"),
+    }
+
+
+def _groups(records):
+    """Returns the summaries of records that differ in nothing but the seed."""
+    from gdd_keras.evaluation.protocols import Score
+    from gdd_keras.evaluation.protocols import summarize
+
+    groups = {}
+    for record in records:
+        score = Score(
+            **{name: record[name] for name in Score.__dataclass_fields__}
         )
-    if recorded:
-        lines.append(("recorded in", str(directory / "metadata.json")))
-    if output is not None:
-        lines.append(("results in", str(output)))
+        key = tuple(record[name] for name in _ENTRY_KEY)
+        groups.setdefault(key, []).append(score)
+    return [summarize(scores) for scores in groups.values()]
+
+
+def _record(models, records):
+    """Writes summaries to the metadata; returns the files."""
+    written = []
+    for name, (directory, _) in models.items():
+        own = [record for record in records if record["method"] == name]
+        # Read again: another evaluation may have ended meanwhile.
+        entries = read_metadata(directory).get("scores", [])
+        if isinstance(entries, dict):
+            entries = [entries] if entries else []
+        for summary in _groups(own):
+            key = [summary[field] for field in _ENTRY_KEY]
+            # A repeated evaluation replaces its entry.
+            entries = [
+                entry
+                for entry in entries
+                if not isinstance(entry, dict)
+                or [entry.get(field) for field in _ENTRY_KEY] != key
+            ]
+            entries.append(summary)
+        try:
+            update_metadata(directory, scores=entries)
+        except OSError as error:
+            print(
+                f"note: the scores are not recorded in {directory}: "
+                f"{error.strerror}.",
+                file=sys.stderr,
+            )
+        else:
+            written.append(directory / "metadata.json")
+    return written
+
+
+def _print_results(models, dataset, records, recorded, results):
+    """Prints the last screen: one block for each way of scoring."""
+    from gdd_keras.evaluation.protocols import format_accuracy
+
+    print(f"\ndata         {dataset.source}")
+    pixels = len(dataset.train.images[0].ravel()) * dataset.num_classes
+    for name, (directory, metadata) in models.items():
+        stored_ipc = metadata["num_bytes"] / pixels
+        print(
+            f"{name:12} {directory}, {metadata['num_bytes'] / 1e6:.2f} MB, "
+            f"as much as {stored_ipc:,.0f} stored images per class"
+        )
+    heading = None
+    for summary in _groups(records):
+        split = dataset.splits[summary["split"]]
+        now = (
+            f"{_protocol_text(summary)}; {summary['epochs']} epochs, "
+            f"augmentation {summary['augmentation']}, {summary['precision']}; "
+            f"{summary['network']}, last epoch, on {len(split):,} images of "
+            f"the split {summary['split']}"
+        )
+        if now != heading:
+            print(f"\n{now}")
+            heading = now
+        name = summary["method"]
+        if summary["selection"] != "random":
+            name += f", {summary['selection']} selection"
+        print(
+            f"  {name:28} {format_accuracy(summary)}; "
+            f"{summary['distinct_images']:,} distinct images each"
+        )
     print()
-    for name, text in lines:
-        print(f"{name:12} {text}")
+    for file in recorded:
+        print(f"recorded in  {file}")
+    print(f"results in   {results.file}")
+    print(f"next         python -m gdd_keras.report {results.directory}")
+
+
+def _protocol_text(summary):
+    """Returns protocol and IPC as text."""
+    ipc = summary["ipc"]
+    return {
+        "stream": f"stream, IPC {ipc} (fresh per class and epoch)",
+        "fixed": f"fixed, IPC {ipc} (stored per class)",
+        "full_size": "full size (as many images as the training split)",
+    }[summary["protocol"]]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Nothing here imports TensorFlow, so that a wrong path is refused at once.
 """
 
+import hashlib
 import json
 import pathlib
 
@@ -13,6 +14,7 @@ __all__ = [
     "METADATA_NAME",
     "check_metadata",
     "find_version",
+    "model_digest",
     "read_metadata",
     "update_metadata",
 ]
@@ -84,6 +86,19 @@ def find_version(path):
         "`path` must be a version directory of an exported generator, or its "
         f"parent. Received: {path}, which holds no SavedModel. {hint}"
     )
+
+
+def model_digest(directory):
+    """Returns a hex digest of a generator's graph and weights.
+
+    Args:
+        directory: Version directory.
+    """
+    digest = hashlib.sha256()
+    files_of_model = sorted((directory / "variables").glob("variables.data-*"))
+    for file in [directory / "saved_model.pb", *files_of_model]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def read_metadata(path):

@@ -3,10 +3,12 @@
 import json
 import pathlib
 import re
+import shutil
 
 from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
+from gdd_keras.files import new_directory
 from gdd_keras.files import write_json
 from gdd_keras.files import write_text
 
@@ -66,6 +68,53 @@ class RunDirectory:
         """Merges changes into the state and writes it."""
         self.state.update(changes)
         write_json(self.path / _STATE, self.state)
+
+    def adopt_stage(self, name, path, sections):
+        """Starts from a finished stage of another run, which stays as it is.
+
+        Does nothing where this run has begun that stage.
+
+        Args:
+            name: Stage, for instance `"cgan"`.
+            path: Folder of the other run.
+            sections: Dict from the config sections that the stage depends
+                on to the fields of each that may differ.
+
+        Raises:
+            InputError: If the other folder has no such finished stage, or
+                was trained with other settings.
+        """
+        if name in self.state["stages"]:
+            return
+        path = pathlib.Path(path)
+        config = _config_of(path)
+        if config is None:
+            raise InputError(
+                f"`--stage-1-from` must be the folder of a run. Received: "
+                f"{path}, which has no {_CONFIG}."
+            )
+        state = _read_state(path)
+        stage = state["stages"].get(name, {"done": False})
+        source = path / "checkpoints" / name
+        if not stage["done"] or not source.is_dir():
+            raise InputError(
+                f"`--stage-1-from` must be a run whose stage 1 is finished. "
+                f"Received: {path}, where it is not. Continue that run first."
+            )
+        different = _difference(config, self.config, sections)
+        if different:
+            raise InputError(
+                f"`--stage-1-from` must be a run with the same settings of "
+                f"stage 1. Received: {path} with {different}. "
+                "Change them, or leave `--stage-1-from` out."
+            )
+        with new_directory(self.checkpoints(name)) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+        self.save(
+            stages={name: stage},
+            fingerprint=state["fingerprint"],
+            stage_1_from=str(path),
+        )
 
 
 def open_run(config, name, run_dir=None, fresh=False, parent="runs"):
@@ -166,12 +215,21 @@ def _config_of(path):
     return config_from_json(file.read_text(), str(file))
 
 
-def _difference(earlier, config):
-    """Names the fields that differ, with both values."""
+def _difference(earlier, config, sections=None):
+    """Names the fields that differ, with both values.
+
+    Args:
+        earlier: `Config` of a run.
+        config: `Config` wanted now.
+        sections: Dict from the sections to compare to the fields of each
+            that do not count, or `None` for all.
+    """
     parts = []
-    for section in vars(config):
+    for section in sections or vars(config):
         ours, theirs = getattr(config, section), getattr(earlier, section)
         for key, value in vars(theirs).items():
+            if sections and key in sections[section]:
+                continue
             if value != getattr(ours, key):
                 parts.append(f"{key}={value} there, {getattr(ours, key)} here")
     return "; ".join(parts)

@@ -10,9 +10,9 @@ from gdd_keras.config import RunError
 from gdd_keras.config import section_fields
 
 
-def parse(arguments, sections=None):
+def parse(arguments, sections=None, lists=()):
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_config_flags(parser, sections)
+    add_config_flags(parser, sections, lists)
     return given_settings(parser.parse_args(arguments))
 
 
@@ -66,6 +66,23 @@ def test_sections_can_be_chosen():
     assert parse(["--ipc", "3"], ["evaluation"]) == {"ipc": 3}
     with pytest.raises(SystemExit):
         parse(["--omega-g", "3"], ["evaluation"])
+
+
+def test_flags_can_take_lists():
+    lists = ("ipc", "network")
+    assert parse(["--ipc", "3", "1"], lists=lists) == {"ipc": (3, 1)}
+    assert parse(["--ipc", "3"], lists=lists) == {"ipc": (3,)}
+    arguments = ["--network", "a", "b:c", "--num-seeds", "2"]
+    assert parse(arguments, lists=lists) == {
+        "network": ("a", "b:c"),
+        "num_seeds": 2,
+    }
+    for wrong in (["--ipc"], ["--ipc", "3", "x"], ["--num-seeds", "2", "3"]):
+        with pytest.raises(SystemExit):
+            parse(wrong, lists=lists)
+    # Elsewhere the same fields take one value.
+    with pytest.raises(SystemExit):
+        parse(["--ipc", "3", "1"])
 
 
 def test_other_attributes_are_no_settings():

@@ -485,3 +485,61 @@ def test_help_is_quick_and_loads_no_tensorflow():
         "--omega-l X Weight of the local (feature) loss of eq. 7. Default: "
         "0.001." in words
     )
+
+
+class TestStage1From:
+    @pytest.fixture
+    def first(self, command, fast):
+        code, _, err = command(*fast, "--run-dir", "first", "--quiet")
+        assert code == 0, err
+        return [*fast, "--stage-1-from", "first", "--quiet"]
+
+    def test_stage_1_is_taken_over_and_stage_2_trained(
+        self, command, first, tmp_path
+    ):
+        code, out, err = command(*first, "--omega-l", 0, "--run-dir", "second")
+        assert code == 0, err
+        runs = [tmp_path / "first", tmp_path / "second"]
+        states = [json.loads((run / "state.json").read_text()) for run in runs]
+        assert states[1]["stage_1_from"] == "first"
+        assert states[0]["stages"] == states[1]["stages"]
+        # No epoch of stage 1 was trained, so none drew its images.
+        drawn = [entries(run / "images") for run in runs]
+        assert {n for n in drawn[0] if "cgan" not in str(n)} == set(drawn[1])
+        weights = [
+            tf.train.load_checkpoint(str(run / "checkpoints" / "cgan"))
+            for run in runs
+        ]
+        for name in weights[0].get_variable_to_shape_map():
+            np.testing.assert_array_equal(
+                *(reader.get_tensor(name) for reader in weights)
+            )
+        # Another weight of the local loss, another generator.
+        images = [
+            load_generator(tmp_path / "saved_models" / "digits" / version)
+            .generate(np.arange(10))
+            .astype(int)
+            for version in ("1", "2")
+        ]
+        assert (images[0] != images[1]).any()
+
+    def test_other_settings_of_stage_1(self, command, first):
+        code, out, err = command(*first, "--batch-size", 8, "--run-dir", "b")
+        assert (code, out) == (2, "")
+        assert "with batch_size=16 there, 8 here. Change them" in err
+
+    def test_no_run(self, command, first, tmp_path):
+        (tmp_path / "empty").mkdir()
+        first[first.index("first")] = "empty"
+        code, out, err = command(*first, "--run-dir", "b")
+        assert (code, out) == (2, "")
+        assert "empty, which has no config.json" in err
+
+    def test_unfinished_run(self, command, first, tmp_path):
+        file = tmp_path / "first" / "state.json"
+        state = json.loads(file.read_text())
+        state["stages"]["cgan"]["done"] = False
+        file.write_text(json.dumps(state))
+        code, out, err = command(*first, "--run-dir", "b")
+        assert (code, out) == (2, "")
+        assert "whose stage 1 is finished. Received: first" in err

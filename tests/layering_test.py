@@ -21,7 +21,8 @@ LAYERS = (
     {"distiller", "evaluation", "distilled_sets"},
     {"training"},
     {"job"},
-    {"distill", "evaluate", "generate"},
+    {"reporting"},
+    {"distill", "evaluate", "generate", "report"},
 )
 WITHOUT_TENSORFLOW = (
     "cli",
@@ -32,6 +33,8 @@ WITHOUT_TENSORFLOW = (
     "generate",
     "metadata",
     "quiet",
+    "report",
+    "reporting",
     "run_directory",
 )
 

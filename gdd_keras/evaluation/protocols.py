@@ -23,6 +23,7 @@ import keras
 
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.data.augmentation import siamese_strategy
 from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.evaluation.sources import GeneratorStream
 from gdd_keras.evaluation.sources import RealStream
@@ -33,11 +34,14 @@ from gdd_keras.networks.classifiers import build_classifier
 
 __all__ = [
     "Score",
+    "SourceScorer",
     "check_classes",
     "evaluate_generator",
     "evaluate_real",
     "evaluate_source",
     "format_accuracy",
+    "pick_split",
+    "score_fields",
     "summarize",
 ]
 
@@ -47,14 +51,19 @@ class Score:
     """Accuracy of one network.
 
     Attributes:
-        method: What it was trained on, for instance `generator`.
-        protocol: `stream` or `fixed`.
-        ipc: Images per class: per epoch under `stream`, in all under `fixed`.
+        method: What it was trained on, for instance `gdd`.
+        selection: How the images were chosen: `random`, or a method of
+            `gdd_keras.evaluation.selection`.
+        protocol: `stream` or `fixed`; `full_size` is `fixed` with as many
+            images as the training split has.
+        ipc: Images per class: per epoch under `stream`, in all under
+            `fixed`; `None` under `full_size`.
         network: Name of the network.
         seed: Seed of its weights, images and augmentation.
         epochs: Epochs trained.
         learning_rate: SGD's rate; its first half's under `fixed`.
         augmentation: Augmentation while it trained.
+        precision: Keras dtype policy of the network.
         distinct_images: Different images it was shown.
         split: Split of the accuracy.
         accuracy: Fraction of right answers after the last epoch.
@@ -62,13 +71,15 @@ class Score:
     """
 
     method: str
+    selection: str
     protocol: str
-    ipc: int
+    ipc: int | None
     network: str
     seed: int
     epochs: int
     learning_rate: float
     augmentation: str
+    precision: str
     distinct_images: int
     split: str
     accuracy: float
@@ -158,6 +169,92 @@ def evaluate_real(dataset, config, seed=0, split="test", verbose=1):
     )
 
 
+class SourceScorer:
+    """Trains networks on one source, one at a time, and scores them.
+
+    All share one compiled step; only the values differ.
+
+    Args:
+        source: See `gdd_keras.evaluation.sources`.
+        dataset: `Dataset`.
+        config: `EvaluationConfig`; its protocol sets the schedule.
+        split: Split to score on.
+        method: Name for the scores.
+        selection: How the source's images were chosen, for the scores.
+        protocol: Instead of the config's, for the scores; the schedule of
+            all but `stream` is that of `fixed`.
+
+    Raises:
+        InputError: If the split has no images.
+    """
+
+    def __init__(
+        self,
+        source,
+        dataset,
+        config,
+        split="test",
+        method="source",
+        selection="random",
+        protocol=None,
+    ):
+        self._source = source
+        self._dataset = dataset
+        self._config = config
+        self._split = pick_split(dataset, split)
+        self._fields = score_fields(
+            dataset, config, split, method, selection, protocol
+        )
+        self.trainer = EvalTrainer(
+            _build(config, dataset, 0),
+            source,
+            config.eval_epochs,
+            config.eval_learning_rate,
+            self._fields["augmentation"],
+            decay_at_half=self._fields["protocol"] != "stream",
+        )
+
+    def score(self, seed, progress=None, on_epoch_end=None):
+        """Trains one network from scratch.
+
+        Args:
+            seed: Integer >= 0 of its weights, images and augmentation.
+            progress: As in `EvalTrainer.train`.
+            on_epoch_end: Likewise.
+
+        Returns:
+            `Score`.
+
+        Raises:
+            RunError: If the loss is no longer finite.
+        """
+        started = time.monotonic()
+        _copy_values(
+            _build(self._config, self._dataset, seed), self.trainer.model
+        )
+        self._source.reset(seed)
+        epochs = self._config.eval_epochs
+
+        def checked_progress(done, loss):
+            if not math.isfinite(loss):
+                raise RunError(
+                    f"{self._fields['method']}, network with seed {seed}: the "
+                    f"loss is {loss} after {done} of {epochs} epochs. Lower "
+                    "`--eval-learning-rate`."
+                )
+            if progress is not None:
+                progress(done, loss)
+
+        self.trainer.train(seed, checked_progress, on_epoch_end)
+        return Score(
+            **self._fields,
+            seed=seed,
+            accuracy=self.trainer.score(self._split),
+            distinct_images=self._source.num_distinct(epochs),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+
 def evaluate_source(
     source, dataset, config, seed=0, split="test", verbose=1, method="source"
 ):
@@ -172,51 +269,73 @@ def evaluate_source(
         verbose: 1 shows progress, 0 nothing.
         method: Name for the scores.
     """
-    scored_split = _pick_split(dataset, split)
+    scorer = SourceScorer(source, dataset, config, split, method)
+    scores = []
+    for index in range(config.num_seeds):
+        bar = None
+        if verbose:
+            print(
+                f"{method}, {config.protocol}, IPC {config.ipc}, "
+                f"{config.network} {index + 1} of {config.num_seeds}",
+                flush=True,
+            )
+            # In a log file one line at the end is enough.
+            bar = keras.utils.Progbar(
+                config.eval_epochs,
+                verbose=1 if sys.stdout.isatty() else 2,
+                unit_name="epoch",
+                stateful_metrics=["loss"],
+            )
+
+        def progress(epochs, loss, bar=bar):
+            bar.update(epochs, [("loss", loss)])
+
+        score = scorer.score(
+            (seed + index) % 2**31, None if bar is None else progress
+        )
+        if verbose:
+            print(f"accuracy on {split}: {score.accuracy:.2%}", flush=True)
+        scores.append(score)
+    return scores
+
+
+def score_fields(
+    dataset, config, split, method, selection="random", protocol=None
+):
+    """Returns what a `Score` says before any network is trained.
+
+    The augmentation `auto` is the data's own under `stream`, and the siamese
+    one that fits the data elsewhere, as in the literature.
+
+    Args:
+        dataset: `Dataset`.
+        config: `EvaluationConfig`.
+        split: As in `SourceScorer`, as are the rest.
+        method: Name for the scores.
+        selection: How the images were chosen.
+        protocol: Instead of the config's.
+
+    Returns:
+        Dict of the fields of `Score` that do not depend on the seed.
+    """
+    protocol = protocol or config.protocol
     augmentation = config.eval_augmentation
     if augmentation == "auto":
         augmentation = dataset.augmentation
-    eval_model = _build(config, dataset, seed)
-    trainer = EvalTrainer(
-        eval_model,
-        source,
-        config.eval_epochs,
-        config.eval_learning_rate,
-        augmentation,
-        decay_at_half=config.protocol == "fixed",
-    )
-    scores = []
-    for index in range(config.num_seeds):
-        network_seed = (seed + index) % 2**31
-        title = (
-            f"{method}, {config.protocol}, IPC {config.ipc}, {config.network} "
-            f"{index + 1} of {config.num_seeds}"
-        )
-        started = time.monotonic()
-        # The same compiled step serves all networks; only the values differ.
-        _copy_values(_build(config, dataset, network_seed), eval_model)
-        source.reset(network_seed)
-        _train(trainer, network_seed, title, verbose)
-        accuracy = trainer.score(scored_split)
-        if verbose:
-            print(f"accuracy on {split}: {accuracy:.2%}", flush=True)
-        scores.append(
-            Score(
-                method=method,
-                protocol=config.protocol,
-                ipc=config.ipc,
-                network=config.network,
-                seed=network_seed,
-                epochs=config.eval_epochs,
-                learning_rate=config.eval_learning_rate,
-                augmentation=augmentation,
-                distinct_images=source.num_distinct(config.eval_epochs),
-                split=split,
-                accuracy=accuracy,
-                seconds=round(time.monotonic() - started, 3),
-            )
-        )
-    return scores
+        if protocol != "stream":
+            augmentation = siamese_strategy(augmentation)
+    return {
+        "method": method,
+        "selection": selection,
+        "protocol": protocol,
+        "ipc": None if protocol == "full_size" else config.ipc,
+        "network": config.network,
+        "epochs": config.eval_epochs,
+        "learning_rate": config.eval_learning_rate,
+        "augmentation": augmentation,
+        "precision": config.eval_precision,
+        "split": split,
+    }
 
 
 def check_classes(image_shape, num_classes, class_names, dataset):
@@ -333,7 +452,7 @@ def _check_generator(generator, dataset):
         )
 
 
-def _pick_split(dataset, name):
+def pick_split(dataset, name):
     """Returns the split to score on, or raises `InputError`."""
     if name not in ("test", "validation"):
         raise InputError(
@@ -357,6 +476,7 @@ def _build(config, dataset, seed):
         dataset.mean,
         dataset.std,
         seed=seed,
+        precision=config.eval_precision,
     )
 
 
@@ -364,28 +484,3 @@ def _copy_values(source, target):
     """Copies all variables, those of normalisation and dropout too."""
     for new, variable in zip(source.variables, target.variables, strict=True):
         variable.assign(new)
-
-
-def _train(trainer, seed, title, verbose):
-    """Trains one network under a progress bar; checks that it converges."""
-    bar = None
-    if verbose:
-        print(title, flush=True)
-        # In a log file one line at the end is enough.
-        bar = keras.utils.Progbar(
-            trainer.epochs,
-            verbose=1 if sys.stdout.isatty() else 2,
-            unit_name="epoch",
-            stateful_metrics=["loss"],
-        )
-
-    def progress(epochs, loss):
-        if not math.isfinite(loss):
-            raise RunError(
-                f"{title}: the loss is {loss} after {epochs} of "
-                f"{trainer.epochs} epochs. Lower `--eval-learning-rate`."
-            )
-        if bar is not None:
-            bar.update(epochs, [("loss", loss)])
-
-    trainer.train(seed, progress)

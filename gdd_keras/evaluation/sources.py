@@ -154,6 +154,10 @@ class FixedSet:
         self._labels = None
         self._num_distinct = 0
 
+    def stored(self, seed):
+        """Returns the images and labels of a network's seed."""
+        return self._make(seed)
+
     def reset(self, seed):
         images, labels = self._make(seed)
         self._num_distinct = len(np.unique(_rows(images, labels)))

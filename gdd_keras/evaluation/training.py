@@ -1,8 +1,10 @@
 """The training loop of `eval_model`s: compiled, many steps per call."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from gdd_keras.data.augmentation import SALTS
 from gdd_keras.data.augmentation import augment
 from gdd_keras.data.pipeline import evaluation_batches
 from gdd_keras.data.pipeline import scale_images
@@ -16,9 +18,6 @@ WEIGHT_DECAY = 5e-4
 # More steps per call would gain nothing and only delay Ctrl-C.
 _STEPS_PER_CALL = 20
 _CALL_BYTES = 64 * 2**20
-
-# Distance of the seeds of two steps; `augment` uses those in between.
-_SEEDS_PER_STEP = 8
 
 
 class EvalTrainer:
@@ -37,7 +36,7 @@ class EvalTrainer:
         source: See `gdd_keras.evaluation.sources`.
         epochs: Epochs of `source.images_per_epoch` images.
         learning_rate: Rate of SGD.
-        augmentation: `"none"`, `"crop"` or `"color_crop"`.
+        augmentation: Strategy of `augment`.
         decay_at_half: Whether the rate falls to a tenth for the second half.
         jit_compile: Whether XLA compiles the step; `None` means on a GPU,
             since on a CPU it halves the speed of convolutions.
@@ -86,11 +85,11 @@ class EvalTrainer:
                 tf.TensorSpec((), tf.int64),
             ],
         )
-        self._count_correct = tf.function(
-            self._correct, autograph=False, reduce_retracing=True
+        self._predicts_label = tf.function(
+            self._is_correct, autograph=False, reduce_retracing=True
         )
 
-    def train(self, seed, progress=None):
+    def train(self, seed, progress=None, on_epoch_end=None):
         """Trains all epochs, from the model's weights as they are.
 
         Args:
@@ -98,6 +97,8 @@ class EvalTrainer:
                 of the images.
             progress: Function of (epochs done, mean loss since the last
                 call), or `None`.
+            on_epoch_end: Function of no arguments, or `None`. It costs a
+                call into TensorFlow per epoch, which short epochs feel.
 
         Returns:
             Mean loss of the last steps, a float.
@@ -107,8 +108,12 @@ class EvalTrainer:
         num_steps = self.epochs * self.steps_per_epoch
         per_call = self._steps_per_call()
         loss = None
-        for first in range(0, num_steps, per_call):
-            last = min(first + per_call, num_steps)
+        last = 0
+        while last < num_steps:
+            first, last = last, min(last + per_call, num_steps)
+            if on_epoch_end is not None:
+                epoch = first // self.steps_per_epoch
+                last = min(last, (epoch + 1) * self.steps_per_epoch)
             loss = float(
                 self._run(
                     tf.constant(first, tf.int64),
@@ -118,6 +123,8 @@ class EvalTrainer:
             )
             if progress is not None:
                 progress(last // self.steps_per_epoch, loss)
+            if on_epoch_end is not None and last % self.steps_per_epoch == 0:
+                on_epoch_end()
         return loss
 
     def score(self, split):
@@ -126,13 +133,22 @@ class EvalTrainer:
         Args:
             split: `Split` of at least one image.
         """
+        return float(np.mean(self.correct(split)))
+
+    def correct(self, split):
+        """Returns which images the model gets right, bool `(n,)`.
+
+        Args:
+            split: As in `score`.
+        """
         height, width = split.images.shape[1:3]
         batch_size = max(1, min(1000, 250 * 32 * 32 // (height * width)))
-        correct = sum(
-            int(self._count_correct(images, labels))
-            for images, labels in evaluation_batches(split, batch_size)
+        return np.concatenate(
+            [
+                self._predicts_label(images, labels).numpy()
+                for images, labels in evaluation_batches(split, batch_size)
+            ]
         )
-        return correct / len(split)
 
     def _steps_per_call(self):
         """Returns how many steps' images are made, and held, at once."""
@@ -158,8 +174,13 @@ class EvalTrainer:
         def one_step(step, total):
             begin = self._position(step) - start
             end = self._position(step + 1) - start
-            loss = self._step(images[begin:end], labels[begin:end], step, seed)
-            return step + 1, total + loss
+            # Outside the compiled step: XLA has no projective transform.
+            batch = augment(
+                scale_images(images[begin:end]),
+                self._augmentation,
+                tf.cast(tf.stack([seed, step * SALTS]), tf.int32),
+            )
+            return step + 1, total + self._step(batch, labels[begin:end], step)
 
         _, total = tf.while_loop(
             lambda step, total: step < last,
@@ -169,17 +190,12 @@ class EvalTrainer:
         )
         return total / tf.cast(last - first, tf.float32)
 
-    def _train_step(self, images, labels, step, seed):
+    def _train_step(self, images, labels, step):
         """Updates the weights by one batch; returns its loss."""
-        images = augment(
-            scale_images(images),
-            self._augmentation,
-            tf.cast(tf.stack([seed, step * _SEEDS_PER_STEP]), tf.int32),
-        )
         weights = [weight.value for weight in self.model.trainable_variables]
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
-            loss = classification_loss(labels, logits)
+            loss = classification_loss(labels, tf.cast(logits, tf.float32))
         gradients = tape.gradient(loss, weights)
         rate = self._rate(step)
         for weight, velocity, gradient in zip(
@@ -198,9 +214,7 @@ class EvalTrainer:
         in_second_half = 2 * (step // self.steps_per_epoch) >= self.epochs
         return tf.where(in_second_half, 0.1 * rate, rate)
 
-    def _correct(self, images, labels):
+    def _is_correct(self, images, labels):
         logits = self.model(scale_images(images), training=False)
         predicted = keras.ops.argmax(logits, axis=-1)
-        return tf.reduce_sum(
-            tf.cast(tf.equal(tf.cast(predicted, tf.int32), labels), tf.int32)
-        )
+        return tf.equal(tf.cast(predicted, tf.int32), labels)

@@ -9,6 +9,7 @@ Reference:
     - [Wang et al., 2023](https://arxiv.org/abs/2303.04707)
 """
 
+import contextlib
 import importlib
 
 import keras
@@ -25,6 +26,7 @@ __all__ = [
     "classifier_names",
     "convnet3",
     "feature_extractor",
+    "mlp",
     "resnet10",
     "resnet18",
     "vgg11",
@@ -82,6 +84,16 @@ def alexnet(image_shape, num_classes, mean=None, std=None):
     return keras.Model(inputs, _head(x, num_classes), name="alexnet")
 
 
+def mlp(image_shape, num_classes, mean=None, std=None, width=128):
+    """Two hidden dense layers with ReLU; see `convnet3`."""
+    inputs, x = _standardized_inputs(image_shape, mean, std)
+    x = layers.Flatten()(x)
+    for index in range(2):
+        x = layers.Dense(width, kernel_initializer=small_uniform())(x)
+        x = layers.ReLU(name=f"block_{index + 1}")(x)
+    return keras.Model(inputs, _head(x, num_classes), name="mlp")
+
+
 def vgg11(image_shape, num_classes, mean=None, std=None):
     """VGG-11 with instance norm; see `convnet3`.
 
@@ -106,6 +118,7 @@ _BUILDERS = {
     "resnet18": resnet18,
     "alexnet": alexnet,
     "vgg11": vgg11,
+    "mlp": mlp,
 }
 
 
@@ -115,7 +128,14 @@ def classifier_names():
 
 
 def build_classifier(
-    name, image_shape, num_classes, mean=None, std=None, seed=0, **arguments
+    name,
+    image_shape,
+    num_classes,
+    mean=None,
+    std=None,
+    seed=0,
+    precision=None,
+    **arguments,
 ):
     """Builds a classifier by name, or a user's own.
 
@@ -132,6 +152,8 @@ def build_classifier(
         mean: Per-channel means in [-1, 1], for the networks of this package.
         std: Per-channel standard deviations.
         seed: Integer seed of the weights.
+        precision: Name of the Keras dtype policy of its layers, such as
+            `mixed_bfloat16`; `None` keeps the global one.
         **arguments: Further arguments of the network, such as `width`.
 
     Returns:
@@ -142,7 +164,7 @@ def build_classifier(
             something else.
     """
     image_shape = tuple(image_shape)
-    with seeded_initializers(seed):
+    with seeded_initializers(seed), _dtype_policy(precision):
         if name in _BUILDERS:
             return _BUILDERS[name](
                 image_shape, num_classes, mean, std, **arguments
@@ -198,6 +220,18 @@ def feature_extractor(classifier, layer_names):
         {"logits": classifier.outputs[0], **outputs},
         name=f"{classifier.name}_features",
     )
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    """Makes the layers built inside use a dtype policy."""
+    before = keras.config.dtype_policy()
+    if name is not None:
+        keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _resnet(name, blocks, image_shape, num_classes, mean, std, width):
@@ -257,8 +291,12 @@ def _convolution(x, filters, size=3, stride=1, use_bias=True):
 
 def _head(x, num_classes):
     x = layers.Flatten()(x)
+    # float32 under mixed precision too, as the loss needs it.
     return layers.Dense(
-        num_classes, kernel_initializer=small_uniform(), name="logits"
+        num_classes,
+        kernel_initializer=small_uniform(),
+        dtype="float32",
+        name="logits",
     )(x)
 
 

@@ -14,6 +14,9 @@ __all__ = ["InstanceNormalization"]
 @tf.function(jit_compile=True, autograph=False)
 def _normalize(inputs, gamma, beta, epsilon, relu):
     """Returns outputs, mean and reciprocal deviation."""
+    # Statistics of bfloat16 would be rounded; fused, the casts are free.
+    dtype = inputs.dtype
+    inputs = tf.cast(inputs, tf.float32)
     mean = tf.reduce_mean(inputs, (1, 2), keepdims=True)
     # E[x^2] - E[x]^2 needs one pass; cancellation can leave a small negative
     # number on constant maps.
@@ -27,12 +30,15 @@ def _normalize(inputs, gamma, beta, epsilon, relu):
     outputs = inputs * scale + (beta - mean * scale)
     if relu:
         outputs = tf.nn.relu(outputs)
-    return outputs, mean, deviation
+    return tf.cast(outputs, dtype), mean, deviation
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _normalize_gradient(inputs, upstream, mean, deviation, gamma, beta, relu):
     """Returns the gradients of inputs, gamma and beta."""
+    dtype = inputs.dtype
+    inputs = tf.cast(inputs, tf.float32)
+    upstream = tf.cast(upstream, tf.float32)
     scale = deviation * gamma
     if relu:
         outputs = inputs * scale + (beta - mean * scale)
@@ -49,7 +55,7 @@ def _normalize_gradient(inputs, upstream, mean, deviation, gamma, beta, relu):
     )
     size = tf.cast(tf.shape(inputs)[1] * tf.shape(inputs)[2], inputs.dtype)
     return (
-        inputs_gradient,
+        tf.cast(inputs_gradient, dtype),
         size * tf.reduce_sum(correlation, (0, 1, 2)),
         size * tf.reduce_sum(upstream_mean, (0, 1, 2)),
     )
@@ -96,10 +102,16 @@ class InstanceNormalization(keras.layers.Layer):
     def build(self, input_shape):
         channels = input_shape[-1]
         self.gamma = self.add_weight(
-            shape=(channels,), initializer="ones", name="gamma"
+            shape=(channels,),
+            initializer="ones",
+            name="gamma",
+            autocast=False,
         )
         self.beta = self.add_weight(
-            shape=(channels,), initializer="zeros", name="beta"
+            shape=(channels,),
+            initializer="zeros",
+            name="beta",
+            autocast=False,
         )
 
     def call(self, inputs):
@@ -120,8 +132,8 @@ class InstanceNormalization(keras.layers.Layer):
 
         return normalize(
             inputs,
-            tf.cast(self.gamma, inputs.dtype),
-            tf.cast(self.beta, inputs.dtype),
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
         )
 
     def compute_output_spec(self, inputs):

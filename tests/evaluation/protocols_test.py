@@ -20,8 +20,11 @@ from gdd_keras.evaluation import RealStream
 from gdd_keras.evaluation import Score
 from gdd_keras.evaluation import evaluate_generator
 from gdd_keras.evaluation import evaluate_real
+from gdd_keras.evaluation import evaluate_source
+from gdd_keras.evaluation import format_accuracy
 from gdd_keras.evaluation import summarize
-from gdd_keras.evaluation import training
+from gdd_keras.evaluation.protocols import SourceScorer
+from gdd_keras.evaluation.protocols import score_fields
 from gdd_keras.evaluation.sources import balanced_batch_size
 from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
@@ -237,106 +240,6 @@ class TestRealStream:
         assert all(image.tobytes() in real for image in images)
 
 
-def softmax(x):
-    x = np.exp(x - x.max(1, keepdims=True))
-    return x / x.sum(1, keepdims=True)
-
-
-class TestEvalTrainer:
-    @pytest.mark.parametrize("decay_at_half", [False, True])
-    def test_sgd_equals_its_numpy_twin(self, decay_at_half):
-        # An epoch of 12 in batches of 5, 5, 2; four epochs.
-        split = random_split(12)
-        source = FixedSet(lambda seed: (split.images, split.labels), 12)
-        source.batch_size = 5
-        source.reset(2)
-        model = linear(SHAPE, CLASSES)
-        kernel, bias = (w.astype(np.float64) for w in model.get_weights())
-        trainer = EvalTrainer(
-            model,
-            source,
-            epochs=4,
-            learning_rate=0.03,
-            decay_at_half=decay_at_half,
-        )
-        trainer.train(seed=0)
-
-        images, labels = examples(source, 0, 48)
-        velocities = [np.zeros_like(kernel), np.zeros_like(bias)]
-        for step in range(12):
-            epoch, batch = divmod(step, 3)
-            begin = 12 * epoch + 5 * batch
-            end = min(begin + 5, 12 * epoch + 12)
-            x = images[begin:end].reshape(end - begin, -1) / 127.5 - 1
-            error = softmax(x @ kernel + bias)
-            error[np.arange(end - begin), labels[begin:end]] -= 1
-            error /= end - begin
-            rate = 0.003 if decay_at_half and epoch >= 2 else 0.03
-            for index, (weight, gradient) in enumerate(
-                ((kernel, x.T @ error), (bias, error.sum(0)))
-            ):
-                velocities[index] = (
-                    0.9 * velocities[index] + gradient + 5e-4 * weight
-                )
-                weight -= rate * velocities[index]
-        # float32 against float64 over twelve steps.
-        for got, want in zip(model.get_weights(), (kernel, bias), strict=True):
-            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-
-    def test_steps_per_call_change_nothing(self, generator, monkeypatch):
-        weights = []
-        for steps in (1, 20):
-            monkeypatch.setattr(training, "_STEPS_PER_CALL", steps)
-            split = random_split(12)
-            source = FixedSet(
-                lambda seed, split=split: (split.images, split.labels), 12
-            )
-            source.reset(0)
-            model = linear(SHAPE, CLASSES)
-            model.set_weights([np.full((64, 3), 0.1), np.zeros(3)])
-            EvalTrainer(model, source, 30, augmentation="color_crop").train(5)
-            weights.append(model.get_weights()[0])
-        np.testing.assert_array_equal(*weights)
-
-    def test_second_training_starts_without_momentum(self):
-        split = random_split(12)
-        source = FixedSet(lambda seed: (split.images, split.labels), 12)
-        source.reset(0)
-        model = linear(SHAPE, CLASSES)
-        start = model.get_weights()
-        trainer = EvalTrainer(model, source, 5, augmentation="crop")
-        ends = []
-        for _ in range(2):
-            model.set_weights(start)
-            trainer.train(0)
-            ends.append(model.get_weights()[0])
-        np.testing.assert_array_equal(*ends)
-
-    def test_reports_progress_by_epoch(self):
-        split = random_split(12)
-        source = FixedSet(lambda seed: (split.images, split.labels), 12)
-        source.reset(0)
-        trainer = EvalTrainer(linear(SHAPE, CLASSES), source, 50)
-        seen = []
-        last = trainer.train(0, lambda *arguments: seen.append(arguments))
-        assert [epochs for epochs, _ in seen] == [20, 40, 50]
-        assert seen[-1][1] == last < seen[0][1]
-
-    def test_large_images_make_fewer_steps_per_call(self):
-        shape = (256, 256, 3)
-        source = FixedSet(None, 256)
-        trainer = EvalTrainer(linear(shape, 2), source, 1)
-        assert trainer._steps_per_call() == 1
-
-    def test_score_counts_right_answers(self):
-        split = random_split(2500)
-        model = linear(SHAPE, CLASSES)
-        model.set_weights([np.zeros((64, 3)), np.array([0.0, 1.0, 0.0])])
-        trainer = EvalTrainer(model, FixedSet(None, 3), 1)
-        # More images than a batch of 1000; the second class is 833 of 2500.
-        assert trainer.score(split) == 833 / 2500
-
-
 class TestEvaluate:
     @pytest.mark.parametrize("protocol", ["stream", "fixed"])
     def test_is_a_pure_function_of_the_seed(self, dataset, generator, protocol):
@@ -371,13 +274,15 @@ class TestEvaluate:
         assert 0 <= score.accuracy <= 1 and score.seconds > 0
         assert dataclasses.replace(score, accuracy=0.0, seconds=0.0) == Score(
             method="gdd",
+            selection="random",
             protocol=protocol,
             ipc=2,
             network=LINEAR,
             seed=6,
             epochs=4,
             learning_rate=0.01,
-            augmentation="crop",
+            augmentation="crop" if protocol == "stream" else "dsa_digits",
+            precision="float32",
             distinct_images=24 if protocol == "stream" else 6,
             split="validation",
             accuracy=0.0,
@@ -417,6 +322,26 @@ class TestEvaluate:
         scores = evaluate_real(dataset, settings, verbose=0)
         assert scores[0].network == "convnet3"
 
+    def test_low_precision_learns_as_well(self, dataset):
+        # Brightness tells the classes apart.
+        images = np.repeat(np.uint8([10, 120, 240]), 10).reshape(-1, 1, 1, 1)
+        split = Split(
+            np.broadcast_to(images, (30, *SHAPE)).copy(),
+            np.repeat(np.arange(3, dtype=np.int32), 10),
+        )
+        dataset = dataclasses.replace(dataset, train=split, test=split)
+        settings = config(
+            network="mlp",
+            num_seeds=1,
+            eval_epochs=60,
+            eval_learning_rate=0.05,
+            eval_precision="mixed_bfloat16",
+        )
+        score = evaluate_real(dataset, settings, verbose=0)[0]
+        assert score.precision == "mixed_bfloat16"
+        assert score.accuracy == 1.0
+        assert keras.config.dtype_policy().name == "float32"
+
     def test_progress_is_shown_only_when_asked(
         self, dataset, generator, capsys
     ):
@@ -431,6 +356,113 @@ class TestEvaluate:
     def test_no_seeds_gives_no_scores(self, dataset, generator):
         settings = config(num_seeds=0)
         assert evaluate_generator(generator, dataset, settings) == []
+
+
+class TestSourceScorer:
+    def test_networks_come_one_at_a_time_and_in_any_order(self, dataset):
+        source = RealStream(dataset.train, 2, CLASSES)
+        settings = config(num_seeds=3, eval_learning_rate=0.1)
+        scores = evaluate_source(source, dataset, settings, 4, verbose=0)
+        scorer = SourceScorer(source, dataset, settings)
+        for index in (2, 0):
+            again = scorer.score(4 + index)
+            assert (
+                dataclasses.replace(again, seconds=scores[index].seconds)
+                == scores[index]
+            )
+
+    def test_every_epoch_can_be_watched(self, dataset):
+        source = RealStream(dataset.train, 2, CLASSES)
+        scorer = SourceScorer(source, dataset, config(), "validation")
+        seen = []
+        score = scorer.score(
+            0,
+            on_epoch_end=lambda: seen.append(
+                scorer.trainer.score(dataset.validation)
+            ),
+        )
+        assert len(seen) == 4 and seen[-1] == score.accuracy
+
+    @pytest.mark.parametrize(
+        ("protocol", "decays"),
+        [("stream", False), ("fixed", True), ("full_size", True)],
+    )
+    def test_schedule_follows_the_protocol(self, dataset, protocol, decays):
+        scorer = SourceScorer(
+            RealStream(dataset.train, 2, CLASSES),
+            dataset,
+            config(),
+            protocol=protocol,
+        )
+        last = tf.constant(4 * scorer.trainer.steps_per_epoch - 1, tf.int64)
+        assert float(scorer.trainer._rate(last)) == pytest.approx(
+            0.001 if decays else 0.01
+        )
+
+
+class TestScoreFields:
+    @pytest.mark.parametrize(
+        ("data", "protocol", "expected"),
+        [
+            ("crop", "stream", "crop"),
+            ("crop", "fixed", "dsa_digits"),
+            ("color_crop", "stream", "color_crop"),
+            ("color_crop", "fixed", "dsa"),
+            ("color_crop", "full_size", "dsa"),
+            ("none", "fixed", "none"),
+        ],
+    )
+    def test_auto_augmentation(self, dataset, data, protocol, expected):
+        dataset = dataclasses.replace(dataset, augmentation=data)
+        calls = [(config(), protocol)]
+        if protocol != "full_size":
+            calls.append((config(protocol=protocol), None))
+        for settings, own in calls:
+            fields = score_fields(dataset, settings, "test", "m", protocol=own)
+            assert fields["protocol"] == protocol
+            assert fields["augmentation"] == expected
+
+    def test_given_augmentation_holds_everywhere(self, dataset):
+        for protocol in ("stream", "fixed", "full_size"):
+            fields = score_fields(
+                dataset,
+                config(eval_augmentation="color_crop"),
+                "test",
+                "m",
+                protocol=protocol,
+            )
+            assert fields["augmentation"] == "color_crop"
+
+    def test_all_but_what_a_network_adds(self, dataset):
+        fields = score_fields(
+            dataset,
+            config(ipc=7, eval_precision="mixed_bfloat16"),
+            "validation",
+            "gdd",
+            "herding",
+            "fixed",
+        )
+        assert fields == {
+            "method": "gdd",
+            "selection": "herding",
+            "protocol": "fixed",
+            "ipc": 7,
+            "network": LINEAR,
+            "epochs": 4,
+            "learning_rate": 0.01,
+            "augmentation": "dsa_digits",
+            "precision": "mixed_bfloat16",
+            "split": "validation",
+        }
+        own = {"seed", "distinct_images", "accuracy", "seconds"}
+        assert set(fields) | own == set(Score.__dataclass_fields__)
+        assert not set(fields) & own
+
+    def test_full_size_has_no_ipc(self, dataset):
+        fields = score_fields(
+            dataset, config(), "test", "full", protocol="full_size"
+        )
+        assert fields["ipc"] is None
 
 
 def small_convnet(image_shape, num_classes):
@@ -490,6 +522,7 @@ def make_score(accuracy, **settings):
     return Score(
         **{
             "method": "m",
+            "selection": "random",
             "protocol": "stream",
             "ipc": 1,
             "network": "n",
@@ -497,6 +530,7 @@ def make_score(accuracy, **settings):
             "epochs": 2,
             "learning_rate": 0.01,
             "augmentation": "none",
+            "precision": "float32",
             "distinct_images": 20,
             "split": "test",
             "accuracy": accuracy,
@@ -523,9 +557,22 @@ class TestSummarize:
         summary = summarize([make_score(0.5)])
         assert summary["accuracy_mean"] == 0.5
         assert summary["accuracy_std"] is None
+        assert format_accuracy(summary) == "50.00% (one network, no deviation)"
+
+    def test_text(self):
+        summary = summarize([make_score(0.5), make_score(0.7, seed=1)])
+        assert format_accuracy(summary) == (
+            "60.00% ± 14.14% (mean and sample deviation of 2 networks)"
+        )
 
     def test_refuses_nothing_and_mixtures(self):
         with pytest.raises(ValueError, match="Received: 0 scores. Summarise"):
             summarize([])
-        with pytest.raises(ValueError, match="2 scores that differ"):
-            summarize([make_score(0.5), make_score(0.5, protocol="fixed")])
+        for field, value in (
+            ("protocol", "fixed"),
+            ("selection", "herding"),
+            ("precision", "mixed_bfloat16"),
+        ):
+            other = make_score(0.5, **{field: value})
+            with pytest.raises(ValueError, match="2 scores that differ"):
+                summarize([make_score(0.5), other])

@@ -16,10 +16,14 @@ NUM_BLOCKS = {
     "resnet18": 4,
     "alexnet": 5,
     "vgg11": 5,
+    "mlp": 2,
 }
+NAMES = classifier_names()
 SHAPES = [(8, 8, 1), (32, 32, 3), (40, 24, 3)]
 # Narrow where a network can be: what is tested does not depend on it.
-NARROW = {name: {"width": 16} for name in ("convnet3", "resnet10", "resnet18")}
+NARROW = {
+    name: {"width": 16} for name in ("convnet3", "resnet10", "resnet18", "mlp")
+}
 
 
 def pictures(shape, batch=3, seed=0):
@@ -58,12 +62,12 @@ def user_module(tmp_path, monkeypatch):
 
 
 def test_names():
-    assert classifier_names() == TEST_NETWORKS
-    assert set(POOL_NETWORKS) <= set(TEST_NETWORKS)
+    assert NAMES == TEST_NETWORKS == tuple(NUM_BLOCKS)
+    assert set(POOL_NETWORKS) <= set(NAMES)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", TEST_NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_outputs_features_and_gradients(name, shape):
     network = build(name, shape)
     blocks = [f"block_{i + 1}" for i in range(NUM_BLOCKS[name])]
@@ -92,7 +96,7 @@ def test_outputs_features_and_gradients(name, shape):
         assert (flat.std(axis=0) > 1e-6).mean() > 0.3, key
         assert np.abs(flat).max() > 1e-3, key
         # Features compared by the local loss keep a map, and only shrink.
-        if key != "logits":
+        if key != "logits" and name != "mlp":
             assert value.shape[0] == 3
             assert 1 <= value.shape[1] <= shape[0]
     assert np.std(outputs["logits"], axis=0).min() > 1e-4
@@ -101,7 +105,7 @@ def test_outputs_features_and_gradients(name, shape):
     assert all(g is not None for g in weight_gradients)
 
 
-@pytest.mark.parametrize("name", TEST_NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_images_are_standardised_first(name):
     mean, std = (0.1, -0.2, 0.3), (0.5, 0.25, 2.0)
     network = build(name, (8, 8, 3), mean=mean, std=std, seed=5)
@@ -126,7 +130,7 @@ def test_images_are_standardised_first(name):
     )
 
 
-@pytest.mark.parametrize("name", TEST_NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_follow_the_seed(name):
     first, same, other = (
         build(name, seed=seed).get_weights() for seed in (3, 3, 4)
@@ -176,6 +180,80 @@ def test_resnet_depths():
         ]
         # 1x1 shortcuts do not count.
         assert len(kernels) == depth
+
+
+def test_mlp_is_two_hidden_layers():
+    network = build_classifier("mlp", (8, 9, 3), 5)
+    assert [weight.shape for weight in network.get_weights()] == [
+        (216, 128),
+        (128,),
+        (128, 128),
+        (128,),
+        (128, 5),
+        (5,),
+    ]
+    kernels, biases = network.get_weights()[::2], network.get_weights()[1::2]
+    images = pictures((8, 9, 3))
+    x = images.reshape(3, -1)
+    for kernel, bias in zip(kernels[:2], biases[:2], strict=True):
+        x = np.maximum(x @ kernel + bias, 0)
+    # Sums of 216 products in another order.
+    np.testing.assert_allclose(
+        network(images), x @ kernels[2] + biases[2], rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_precision_keeps_weights_and_logits_in_float32(name):
+    exact = build(name, seed=3)
+    network = build(name, seed=3, precision="mixed_bfloat16")
+    for mixed, weight in zip(network.variables, exact.variables, strict=True):
+        assert mixed.dtype == "float32"
+        np.testing.assert_array_equal(mixed, weight)
+    blocks = [f"block_{i + 1}" for i in range(NUM_BLOCKS[name])]
+    images = tf.constant(pictures((8, 8, 1)))
+    with tf.GradientTape() as tape:
+        outputs = feature_extractor(network, blocks)(images, training=True)
+        total = tf.reduce_sum(outputs["logits"][:, 0])
+    gradients = tape.gradient(
+        total, [weight.value for weight in network.trainable_variables]
+    )
+    assert all(gradient.dtype == "float32" for gradient in gradients)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    logits = outputs.pop("logits")
+    assert logits.dtype == "float32"
+    assert {value.dtype for value in outputs.values()} == {tf.bfloat16}
+    wanted = exact(images).numpy()
+    # Eight bits, rounded once a layer.
+    np.testing.assert_allclose(logits, wanted, atol=0.03 * np.ptp(wanted))
+    assert (logits.numpy() != wanted).any()
+
+
+def test_precision_holds_for_the_network_alone():
+    def fails(image_shape, num_classes):
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        raise RuntimeError("inside")
+
+    assert keras.config.dtype_policy().name == "float32"
+    network = build_classifier(
+        user_network, (8, 8, 1), 4, precision="mixed_bfloat16"
+    )
+    assert network.layers[0].compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    with pytest.raises(RuntimeError, match="inside"):
+        build_classifier(fails, (8, 8, 1), 4, precision="mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
+    with pytest.raises(InputError, match="must be one of convnet3"):
+        build("convnet4", precision="mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        # `None` keeps what is set, and leaves it.
+        build("mlp", precision="float32")
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        assert build("mlp").get_layer("block_1").compute_dtype == "bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.parametrize("by_name", [False, True])
@@ -247,7 +325,7 @@ def test_own_network_of_wrong_shape():
             build_classifier(function, (8, 8, 1), 4)
 
 
-@pytest.mark.parametrize("name", TEST_NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_absent_layer_lists_the_blocks(name):
     blocks = ", ".join(f"block_{i + 1}" for i in range(NUM_BLOCKS[name]))
     with pytest.raises(

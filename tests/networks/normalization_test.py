@@ -13,8 +13,8 @@ def random(shape, seed):
     return values.astype("float32")
 
 
-def make(activation=None, shape=SHAPE):
-    layer = InstanceNormalization(activation)
+def make(activation=None, shape=SHAPE, **settings):
+    layer = InstanceNormalization(activation, **settings)
     layer.build((None, *shape[1:]))
     layer.gamma.assign(random(shape[-1], 1))
     layer.beta.assign(random(shape[-1], 2))
@@ -104,6 +104,65 @@ def test_mean_far_above_the_deviation_stays_finite():
     )
     for value in (outputs, *gradients):
         assert np.isfinite(value).all()
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_bfloat16_is_the_rounded_float32_result(activation):
+    exact = make(activation)
+    layer = make(activation, dtype="mixed_bfloat16")
+    inputs = tf.cast(random(SHAPE, 0), tf.bfloat16)
+    upstream = tf.cast(random(SHAPE, 3), tf.bfloat16)
+    results = []
+    for norm in (layer, exact):
+        seen = tf.cast(inputs, norm.compute_dtype)
+        variables = [norm.gamma.value, norm.beta.value]
+        with tf.GradientTape() as tape:
+            tape.watch(seen)
+            outputs = norm(seen)
+        gradients = tape.gradient(
+            outputs,
+            [seen, *variables],
+            tf.cast(upstream, norm.compute_dtype),
+        )
+        assert [value.dtype for value in (outputs, *gradients)] == [
+            *[norm.compute_dtype] * 2,
+            *["float32"] * 2,
+        ]
+        results.append([np.float32(v) for v in (outputs, *gradients)])
+    for index, (got, wanted) in enumerate(zip(*results, strict=True)):
+        # One rounding at the end, to eight bits; sums of 90 products of
+        # gamma and beta stay in float32.
+        rtol = 2**-8 if index < 2 else 1e-5
+        np.testing.assert_allclose(got, wanted, rtol=rtol, atol=1e-5)
+        assert np.abs(wanted).max() > 0.1
+
+
+def test_bfloat16_statistics_are_those_of_float32():
+    # 100 and 100.5 are neighbours in bfloat16: a mean in it would be off by
+    # half the deviation.
+    steps = np.random.default_rng(0).integers(0, 3, SHAPE)
+    inputs = 100.0 + 0.5 * steps
+    layer = make(dtype="mixed_bfloat16")
+    mean = inputs.mean((1, 2), keepdims=True)
+    deviation = np.sqrt(inputs.var((1, 2), keepdims=True) + 1e-5)
+    gamma, beta = layer.get_weights()
+    outputs = layer(tf.constant(inputs, tf.bfloat16))
+    # The one-pass variance in float32 loses 1e-7 of 100 squared, a hundredth
+    # of the variance.
+    np.testing.assert_allclose(
+        np.float32(outputs),
+        gamma * (inputs - mean) / deviation + beta,
+        rtol=0.02,
+        atol=0.02,
+    )
+
+
+def test_weights_stay_in_float32():
+    inputs = keras.Input(SHAPE[1:])
+    layer = InstanceNormalization("relu", dtype="mixed_bfloat16")
+    outputs = layer(inputs)
+    assert outputs.dtype == "bfloat16"
+    assert [weight.dtype for weight in layer.weights] == ["float32"] * 2
 
 
 def test_any_batch_size():

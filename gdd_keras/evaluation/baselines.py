@@ -1,0 +1,177 @@
+"""Sources of images for every row of a table, whatever it is trained on."""
+
+import pathlib
+
+import numpy as np
+
+from gdd_keras.evaluation.distribution_matching import distribution_matching
+from gdd_keras.evaluation.selection import herding
+from gdd_keras.evaluation.selection import k_center
+from gdd_keras.evaluation.selection import most_forgotten
+from gdd_keras.evaluation.selection import select_per_class
+from gdd_keras.evaluation.sources import FixedSet
+from gdd_keras.evaluation.sources import GeneratorStream
+from gdd_keras.evaluation.sources import RealStream
+from gdd_keras.evaluation.sources import first_real_images
+from gdd_keras.evaluation.sources import generated_set
+from gdd_keras.files import write_bytes
+
+__all__ = ["BASELINES", "baseline_source", "generator_source"]
+
+# Name to protocol.
+BASELINES = {
+    "random": "fixed",
+    "herding": "fixed",
+    "k_center": "fixed",
+    "forgetting": "fixed",
+    "dm": "fixed",
+    "real_stream": "stream",
+    "full": "full_size",
+}
+
+_CHOICES = {"herding": herding, "k_center": k_center}
+
+# Few enough to keep the features of one class in memory.
+_MAX_PER_CLASS = 20_000
+
+
+def baseline_source(
+    name, dataset, config, reference, cache, seed=0, progress=None
+):
+    """Returns the source of a baseline.
+
+    Args:
+        name: One of `BASELINES` but `full`, which `load_reference` scores.
+        dataset: `Dataset`.
+        config: `EvaluationConfig`.
+        reference: Function giving the `Reference`, called if it is needed.
+        cache: Folder for what takes long to make.
+        seed: Integer >= 0 of everything that is made once for all networks:
+            which forgotten images of equal rank count, and DM.
+        progress: Function of (steps done, loss) for DM, or `None`.
+
+    Returns:
+        A source; see `gdd_keras.evaluation.sources`.
+    """
+    split, num_classes, ipc = dataset.train, dataset.num_classes, config.ipc
+    if name == "real_stream":
+        return RealStream(split, ipc, num_classes)
+    if name == "random":
+        return FixedSet(
+            first_real_images(split, ipc, num_classes), ipc * num_classes
+        )
+    if name == "dm":
+        images, labels = _cached_dm(dataset, config, cache, seed, progress)
+    else:
+        rows = select_per_class(
+            split.labels,
+            ipc,
+            num_classes,
+            _real_choice(name, split, reference(), seed),
+        )
+        images, labels = split.images[rows], split.labels[rows]
+    # The same images for every network, as in the literature.
+    return FixedSet(lambda seed: (images, labels), len(labels))
+
+
+def generator_source(
+    generator, dataset, config, protocol, selection="random", reference=None
+):
+    """Returns the source of a generator.
+
+    Args:
+        generator: `DistilledGenerator` or Keras generator.
+        dataset: `Dataset`.
+        config: `EvaluationConfig`.
+        protocol: `stream`, `fixed` or `full_size`.
+        selection: Under `fixed`, which of many candidates are kept:
+            `random`, `herding` (towards the mean of the real class) or
+            `k_center` (to cover the candidates).
+        reference: As in `baseline_source`.
+
+    Returns:
+        A source; see `gdd_keras.evaluation.sources`.
+    """
+    num_classes, ipc = dataset.num_classes, config.ipc
+    if protocol == "stream":
+        return GeneratorStream(generator, ipc)
+    if protocol == "full_size":
+        ipc = max(1, len(dataset.train) // num_classes)
+    if selection == "random":
+        return FixedSet(generated_set(generator, ipc), ipc * num_classes)
+    return FixedSet(
+        _selected_set(
+            generator, dataset, config, _CHOICES[selection], reference()
+        ),
+        ipc * num_classes,
+    )
+
+
+def _real_choice(name, split, reference, seed):
+    """Returns `choose` of `select_per_class` for real images."""
+    if name == "forgetting":
+        return lambda label, rows, count: most_forgotten(
+            reference.forgetting[rows], count, seed
+        )
+
+    def choose(label, rows, count):
+        # A class of millions is thinned; its mean and cover hardly move.
+        thinned = rows[:: -(-len(rows) // _MAX_PER_CLASS)]
+        features = reference.features(split.images[thinned])
+        positions = _CHOICES[name](features, min(count, len(thinned)))
+        return np.searchsorted(rows, thinned[positions])
+
+    return choose
+
+
+def _selected_set(generator, dataset, config, choice, reference):
+    """Returns `make` of `FixedSet`: the chosen ones of many candidates."""
+    num_classes = dataset.num_classes
+    make_candidates = generated_set(
+        generator, max(config.candidates, 10 * config.ipc)
+    )
+    targets = [
+        reference.features(
+            dataset.train.images[
+                np.flatnonzero(dataset.train.labels == label)[:_MAX_PER_CLASS]
+            ]
+        ).mean(0)
+        for label in range(num_classes)
+    ]
+
+    def make(seed):
+        images, labels = make_candidates(seed)
+        rows = select_per_class(
+            labels,
+            config.ipc,
+            num_classes,
+            lambda label, rows, count: choice(
+                reference.features(images[rows]), count, targets[label]
+            ),
+        )
+        return images[rows], labels[rows]
+
+    return make
+
+
+def _cached_dm(dataset, config, cache, seed, progress):
+    """Makes a set by distribution matching, or loads it."""
+    file = pathlib.Path(cache) / (
+        f"dm-{dataset.fingerprint}-{len(dataset.train)}-ipc{config.ipc}-"
+        f"{config.dm_steps}steps-seed{seed}.npz"
+    )
+    if not file.exists():
+        images, labels = distribution_matching(
+            dataset, config.ipc, config.dm_steps, seed, progress
+        )
+        write_bytes(file, _npz_bytes(images=images, labels=labels))
+    with np.load(file) as stored:
+        return stored["images"], stored["labels"]
+
+
+def _npz_bytes(**arrays):
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

@@ -1,0 +1,47 @@
+import shutil
+
+import pytest
+
+from gdd_keras.metadata import model_digest
+
+
+@pytest.fixture
+def version(tmp_path):
+    """What a SavedModel's folder holds, as far as the digest is concerned."""
+    folder = tmp_path / "1"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables/variables.index").write_bytes(b"index")
+    for part in ("00000-of-00002", "00001-of-00002"):
+        (folder / f"variables/variables.data-{part}").write_bytes(part.encode())
+    (folder / "metadata.json").write_text("{}")
+    return folder
+
+
+def test_digest_is_of_graph_and_weights(version, tmp_path):
+    digest = model_digest(version)
+    assert len(digest) == 16 and int(digest, 16) >= 0
+    copy = tmp_path / "elsewhere" / "7"
+    shutil.copytree(version, copy)
+    assert model_digest(copy) == digest
+    # Scores are written there after every evaluation.
+    (copy / "metadata.json").write_text('{"scores": []}')
+    assert model_digest(copy) == digest
+    changed = set()
+    for name in (
+        "saved_model.pb",
+        "variables/variables.data-00000-of-00002",
+        "variables/variables.data-00001-of-00002",
+    ):
+        before = (copy / name).read_bytes()
+        (copy / name).write_bytes(before[:-1] + b"!")
+        changed.add(model_digest(copy))
+        (copy / name).write_bytes(before)
+    assert len(changed | {digest}) == 4
+    assert model_digest(copy) == digest
+
+
+def test_digest_of_an_export(tiny_saved_model):
+    assert model_digest(tiny_saved_model) == model_digest(tiny_saved_model)
+    (file,) = (tiny_saved_model / "variables").glob("variables.data-*")
+    assert file.stat().st_size > 1000
