@@ -1,0 +1,63 @@
+"""Command: `python -m gdd_keras.report` makes a report of runs and results."""
+
+import sys
+
+from gdd_keras import cli
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Makes one report, as Markdown and as a self-contained HTML page, of runs and
+results of one data set: accuracies with their protocols, figures, sizes,
+quality, image grids, loss curves, settings, and the commands behind them.
+
+  python -m gdd_keras.report results/digits
+  python -m gdd_keras.report results/digits runs/digits --output report"""
+
+
+def main(argv=None):
+    """Runs the command; returns its exit code."""
+    return cli.run_command("report", _DESCRIPTION, _add_arguments, _run, argv)
+
+
+def _add_arguments(parser):
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="RUN_OR_RESULTS",
+        help="Folder of a run, folder of results, or a results file; any "
+        "number, of one data set.",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="Folder for the report; an earlier report in it is replaced. "
+        "Default: `report` in the folder of the first input.",
+    )
+
+
+def _run(arguments):
+    """Writes the report and prints where it is."""
+    from gdd_keras import reporting
+
+    material = reporting.read_inputs(arguments.inputs)
+    output = arguments.output
+    if output is None:
+        output = reporting.default_output(arguments.inputs[0])
+    reporting.check_output(output)
+    document = reporting.build_document(material)
+    page, text, figures = reporting.write_report(
+        output,
+        document.markdown,
+        reporting.build_page(document),
+        document.files,
+    )
+    for note in material.results.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"report       {page}")
+    print(f"markdown     {text}")
+    print(f"figures      {figures}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
