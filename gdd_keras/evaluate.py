@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shlex
 import sys
 
@@ -13,6 +14,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
 from gdd_keras.metadata import find_version
+from gdd_keras.metadata import method_name
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.metadata import update_metadata
@@ -45,6 +47,8 @@ _BASELINES = (
     "real_stream",
     "full",
 )
+# `unseen` are the real images that the audit is checked with.
+_TAKEN_NAMES = (*_BASELINES, "unseen")
 _LISTS = ("protocol", "ipc", "network")
 
 # What tells one entry of `scores` in the metadata from another.
@@ -242,8 +246,13 @@ def _models(arguments):
             name, path = None, argument
         directory = find_version(path)
         metadata = read_metadata(directory)
-        name = name or _method_name(metadata)
-        if name in models or name in _BASELINES:
+        name = name or method_name(metadata.get("config"))
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise InputError(
+                "A generator's name must be of letters, digits and `_.+-`. "
+                f"Received: {name!r}. Choose another: `--model NAME={path}`."
+            )
+        if name in models or name in _TAKEN_NAMES:
             raise InputError(
                 f"Every row must have a name of its own. Received: `{name}` "
                 f"for {directory}, which is the name of "
@@ -252,18 +261,6 @@ def _models(arguments):
             )
         models[name] = directory, metadata
     return models
-
-
-def _method_name(metadata):
-    """Returns the field's name for how a generator was trained."""
-    matching = (metadata.get("config") or {}).get("matching")
-    if matching is None:
-        return "generator"
-    if not matching["distill_steps"] or not (
-        matching["omega_g"] or matching["omega_l"]
-    ):
-        return "gan"
-    return "gdd" if matching["omega_l"] else "dim"
 
 
 def _config(models, given, lists):

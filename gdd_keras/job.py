@@ -15,6 +15,7 @@ from gdd_keras.export import export_generator
 from gdd_keras.export import update_metadata
 from gdd_keras.files import write_bytes
 from gdd_keras.generator_api import load_generator
+from gdd_keras.metadata import method_name
 from gdd_keras.training import Plan
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
@@ -241,6 +242,7 @@ def _score(run, dataset, config, verbose):
         seed=config.run.seed,
         split=split,
         verbose=verbose,
+        method=method_name(dataclasses.asdict(config)),
     )
     summary = summarize(scores)
     update_metadata(run.state["export"], scores=[summary])

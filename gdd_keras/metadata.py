@@ -14,6 +14,7 @@ __all__ = [
     "METADATA_NAME",
     "check_metadata",
     "find_version",
+    "method_name",
     "model_digest",
     "read_metadata",
     "update_metadata",
@@ -86,6 +87,26 @@ def find_version(path):
         "`path` must be a version directory of an exported generator, or its "
         f"parent. Received: {path}, which holds no SavedModel. {hint}"
     )
+
+
+def method_name(config):
+    """Returns the field's name for how a generator was trained.
+
+    Args:
+        config: Dict as in `config` of the metadata, or `None`.
+
+    Returns:
+        `gan` without matching, `dim` with the global loss alone, `gdd` with
+        the local one, or `generator` if that is not known.
+    """
+    matching = (config or {}).get("matching")
+    if matching is None:
+        return "generator"
+    if not matching["distill_steps"] or not (
+        matching["omega_g"] or matching["omega_l"]
+    ):
+        return "gan"
+    return "gdd" if matching["omega_l"] else "dim"
 
 
 def model_digest(directory):

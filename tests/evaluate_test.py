@@ -613,6 +613,14 @@ def test_names_that_clash(copied, capsys):
     assert "`gdd`" in error
     error = refused(capsys, "--model", f"herding={first}")
     assert "the name of a baseline" in error
+    error = refused(capsys, "--model", f"unseen={first}")
+    assert "the name of a baseline" in error
+
+
+@pytest.mark.parametrize("name", ["a b", "a|b", "*"])
+def test_names_that_no_file_can_have(model, capsys, name):
+    error = refused(capsys, "--model", f"{name}={model}")
+    assert f"letters, digits and `_.+-`. Received: {name!r}" in error
 
 
 def test_results_of_other_data(model, capsys, planned):

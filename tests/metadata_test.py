@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 
+from gdd_keras.metadata import method_name
 from gdd_keras.metadata import model_digest
 
 
@@ -45,3 +46,23 @@ def test_digest_of_an_export(tiny_saved_model):
     assert model_digest(tiny_saved_model) == model_digest(tiny_saved_model)
     (file,) = (tiny_saved_model / "variables").glob("variables.data-*")
     assert file.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("steps", "omega_g", "omega_l", "name"),
+    [
+        (1, 0.01, 0.001, "gdd"),
+        (1, 0.0, 0.001, "gdd"),
+        (1, 0.01, 0.0, "dim"),
+        (1, 0.0, 0.0, "gan"),
+        (0, 0.01, 0.001, "gan"),
+    ],
+)
+def test_method_name_says_which_losses_were_used(steps, omega_g, omega_l, name):
+    matching = {"distill_steps": steps, "omega_g": omega_g, "omega_l": omega_l}
+    assert method_name({"matching": matching}) == name
+
+
+@pytest.mark.parametrize("config", [None, {}, {"cgan": {}}])
+def test_method_name_without_settings(config):
+    assert method_name(config) == "generator"

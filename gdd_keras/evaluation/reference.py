@@ -6,6 +6,7 @@ before it is scored.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 
@@ -124,7 +125,10 @@ def load_reference(dataset, config, cache, seed=0, split="test", progress=None):
         lambda: history.append(scorer.trainer.correct(dataset.train)),
     )
     forgetting = count_forgetting(np.array(history))
-    number = len(list(pathlib.Path(cache).glob("reference-*"))) + 1
+    taken = {folder.name for folder in pathlib.Path(cache).glob("reference-*")}
+    number = next(
+        n for n in itertools.count(1) if f"reference-{n}" not in taken
+    )
     with new_directory(pathlib.Path(cache) / f"reference-{number}") as folder:
         model.save_weights(folder / "model.weights.h5")
         np.save(folder / "forgetting.npy", forgetting)
