@@ -12,6 +12,7 @@ import types
 import typing
 
 __all__ = [
+    "BASELINES",
     "CGANConfig",
     "Config",
     "DataConfig",
@@ -33,6 +34,16 @@ __all__ = [
 ]
 
 POOL_NETWORKS = ("convnet3", "resnet10", "resnet18")
+# Rows beside the generators, and the protocol that each belongs to.
+BASELINES = {
+    "random": "fixed",
+    "herding": "fixed",
+    "k_center": "fixed",
+    "forgetting": "fixed",
+    "dm": "fixed",
+    "real_stream": "stream",
+    "full": "full_size",
+}
 TEST_NETWORKS = (
     "convnet3",
     "resnet10",

@@ -9,6 +9,7 @@ import shlex
 import sys
 
 from gdd_keras import cli
+from gdd_keras.config import BASELINES
 from gdd_keras.config import Config
 from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
@@ -38,17 +39,8 @@ continues an interrupted one and never scores a network twice. A figure on the
 test split is also written to the generator's metadata. Defaults below hold
 where the generator's metadata names nothing else."""
 
-_BASELINES = (
-    "random",
-    "herding",
-    "k_center",
-    "forgetting",
-    "dm",
-    "real_stream",
-    "full",
-)
 # `unseen` are the real images that the audit is checked with.
-_TAKEN_NAMES = (*_BASELINES, "unseen")
+_TAKEN_NAMES = (*BASELINES, "unseen")
 _LISTS = ("protocol", "ipc", "network")
 
 # What tells one entry of `scores` in the metadata from another.
@@ -93,7 +85,7 @@ def _add_arguments(parser):
         "--baselines",
         nargs="+",
         default=[],
-        choices=(*_BASELINES, "all"),
+        choices=(*BASELINES, "all"),
         metavar="NAME",
         help="Rows beside the generators: real images at random, by herding, "
         "by k_center, by forgetting; distribution matching (dm); under "
@@ -173,7 +165,6 @@ def _run(arguments, argv):
         )
     with quiet_import():
         from gdd_keras.data import load_dataset
-        from gdd_keras.evaluation.baselines import BASELINES
         from gdd_keras.evaluation.benchmark import Benchmark
         from gdd_keras.evaluation.benchmark import plan_rows
         from gdd_keras.evaluation.results import Results
@@ -181,7 +172,7 @@ def _run(arguments, argv):
 
     if "all" in baselines:
         fitting = (*protocols, "full_size")
-        baselines = [n for n in _BASELINES if BASELINES[n] in fitting]
+        baselines = [n for n in BASELINES if BASELINES[n] in fitting]
     rows = plan_rows(
         list(models),
         list(dict.fromkeys(baselines)),

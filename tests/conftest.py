@@ -17,6 +17,16 @@ def shared_dir():
     return folder
 
 
+@pytest.fixture(scope="module")
+def quick_timing():
+    """Makes the timing of steps before training as short as it can be."""
+    from gdd_keras import training
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_TIMED_SECONDS", 0.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_generator():
     """Untrained generator: 6 latents, 3 classes -> 6 x 10 x 3 images."""

@@ -17,19 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import (
 
 from gdd_keras import distill
 from gdd_keras import run_directory
-from gdd_keras import training
 from gdd_keras.config import config_from_json
 from gdd_keras.export import read_metadata
 from gdd_keras.generator_api import load_generator
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_timing():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_TIMED_SECONDS", 0.0)
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_timing")]
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,7 @@ from gdd_keras.job import distill_dataset
 from gdd_keras.job import estimate_cost
 from gdd_keras.run_directory import RunDirectory
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_timing():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_TIMED_SECONDS", 0.0)
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_timing")]
 
 
 @pytest.fixture(scope="module")

@@ -16,18 +16,7 @@ from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
 from gdd_keras.files import write_bytes
 
-__all__ = ["BASELINES", "baseline_source", "generator_source"]
-
-# Name to protocol.
-BASELINES = {
-    "random": "fixed",
-    "herding": "fixed",
-    "k_center": "fixed",
-    "forgetting": "fixed",
-    "dm": "fixed",
-    "real_stream": "stream",
-    "full": "full_size",
-}
+__all__ = ["baseline_source", "generator_source"]
 
 _CHOICES = {"herding": herding, "k_center": k_center}
 
@@ -36,16 +25,18 @@ _MAX_PER_CLASS = 20_000
 
 
 def baseline_source(
-    name, dataset, config, reference, cache, seed=0, progress=None
+    name, dataset, config, reference=None, cache=None, seed=0, progress=None
 ):
     """Returns the source of a baseline.
 
     Args:
-        name: One of `BASELINES` but `full`, which `load_reference` scores.
+        name: One of `gdd_keras.config.BASELINES` but `full`, which
+            `load_reference` scores.
         dataset: `Dataset`.
         config: `EvaluationConfig`.
-        reference: Function giving the `Reference`, called if it is needed.
-        cache: Folder for what takes long to make.
+        reference: Function giving the `Reference`, called if it is needed:
+            for herding, k-center and forgetting.
+        cache: Folder for what takes long to make; DM needs it.
         seed: Integer >= 0 of everything that is made once for all networks:
             which forgotten images of equal rank count, and DM.
         progress: Function of (steps done, loss) for DM, or `None`.

@@ -11,9 +11,9 @@ import numpy as np
 import tqdm
 
 from gdd_keras.callbacks import png_bytes
+from gdd_keras.config import BASELINES
 from gdd_keras.config import InputError
 from gdd_keras.evaluation.audit import audit_memorisation
-from gdd_keras.evaluation.baselines import BASELINES
 from gdd_keras.evaluation.baselines import baseline_source
 from gdd_keras.evaluation.baselines import generator_source
 from gdd_keras.evaluation.protocols import SourceScorer
@@ -198,7 +198,7 @@ class Benchmark:
         """
         split = pick_split(self._dataset, self._split)
         count = min(_QUALITY_IMAGES, len(split), len(self._dataset.train))
-        real = _thinned(split.images, count, self._seed)
+        real = None
         for method in methods:
             entry = {
                 "method": method,
@@ -209,10 +209,12 @@ class Benchmark:
             if self._results.has_quality(entry):
                 continue
             self._say(f"{method}: quality of {count:,} images")
-            reference = self.reference()
+            features = self.reference().features
+            if real is None:
+                real = features(_thinned(split.images, count, self._seed))
             scores = quality_scores(
-                reference.features(real),
-                reference.features(self._images(method, count)),
+                real,
+                features(self._images(method, count)),
                 _NEIGHBOURS,
             )
             self._results.add_quality({**entry, **scores})
@@ -228,6 +230,8 @@ class Benchmark:
         """
         train = _thinned(self._dataset.train.images)
         held_out = _thinned(self._dataset.validation.images)
+        # Real images enter each space once, not once for each method.
+        spaces = {}
         controls = ["random"]
         if self._split != "validation":
             controls.append(_UNSEEN)
@@ -237,21 +241,27 @@ class Benchmark:
                 continue
             self._say(f"{method}: memorisation audit of {_AUDIT_IMAGES:,}")
             images = self._images(method, _AUDIT_IMAGES)
-            spaces = {
-                "pixels": _flat_pixels,
-                "features": self.reference().features,
-            }
+            if not spaces:
+                for name, space in (
+                    ("pixels", _flat_pixels),
+                    ("features", self.reference().features),
+                ):
+                    spaces[name] = space, space(train), space(held_out)
             self._results.add_audit(
                 {
                     **entry,
                     "spaces": {
                         name: audit_memorisation(
                             space(images),
-                            space(train),
-                            space(held_out),
+                            real_train,
+                            real_held_out,
                             self._seed,
                         )
-                        for name, space in spaces.items()
+                        for name, (
+                            space,
+                            real_train,
+                            real_held_out,
+                        ) in spaces.items()
                     },
                 }
             )

@@ -24,11 +24,8 @@ import keras
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.data.augmentation import siamese_strategy
-from gdd_keras.evaluation.sources import FixedSet
-from gdd_keras.evaluation.sources import GeneratorStream
-from gdd_keras.evaluation.sources import RealStream
-from gdd_keras.evaluation.sources import first_real_images
-from gdd_keras.evaluation.sources import generated_set
+from gdd_keras.evaluation.baselines import baseline_source
+from gdd_keras.evaluation.baselines import generator_source
 from gdd_keras.evaluation.training import EvalTrainer
 from gdd_keras.networks.classifiers import build_classifier
 
@@ -130,13 +127,7 @@ def evaluate_generator(
         ```
     """
     _check_generator(generator, dataset)
-    if config.protocol == "stream":
-        source = GeneratorStream(generator, config.ipc)
-    else:
-        source = FixedSet(
-            generated_set(generator, config.ipc),
-            config.ipc * dataset.num_classes,
-        )
+    source = generator_source(generator, dataset, config, config.protocol)
     return evaluate_source(
         source, dataset, config, seed, split, verbose, method
     )
@@ -155,15 +146,8 @@ def evaluate_real(dataset, config, seed=0, split="test", verbose=1):
         split: Split to score on.
         verbose: 1 shows progress, 0 nothing.
     """
-    if config.protocol == "stream":
-        method = "real_stream"
-        source = RealStream(dataset.train, config.ipc, dataset.num_classes)
-    else:
-        method = "random"
-        source = FixedSet(
-            first_real_images(dataset.train, config.ipc, dataset.num_classes),
-            config.ipc * dataset.num_classes,
-        )
+    method = "real_stream" if config.protocol == "stream" else "random"
+    source = baseline_source(method, dataset, config)
     return evaluate_source(
         source, dataset, config, seed, split, verbose, method
     )

@@ -202,12 +202,16 @@ def check_directory(directory):
             f"`--results` must be a folder. Received: {directory}, a file. "
             "Choose another."
         )
-    file = directory / RESULTS_NAME
-    if file.exists():
-        _parsed(file)
-    elif directory.is_dir() and any(
-        not entry.name.startswith(".") for entry in directory.iterdir()
-    ):
+    # Listed once: another process may write the file at any time, and a look
+    # at the file followed by one at the folder could fall on both sides of it.
+    names = (
+        {item.name for item in directory.iterdir()}
+        if directory.is_dir()
+        else set()
+    )
+    if RESULTS_NAME in names:
+        _parsed(directory / RESULTS_NAME)
+    elif any(not name.startswith(".") for name in names):
         raise InputError(
             f"`--results` must be new, empty, or a folder of results. "
             f"Received: {directory}, which holds something else. Choose "

@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 
+from gdd_keras import config
 from gdd_keras.config import TEST_NETWORKS
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "row_key",
 ]
 
-BASELINES = ("random", "herding", "k_center", "forgetting", "dm")
+BASELINES = tuple(
+    name for name, protocol in config.BASELINES.items() if protocol == "fixed"
+)
 CEILING = "real_stream"
 FULL = "full"
 _GENERATORS = ("gan", "dim", "gdd")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from gdd_keras.config import BASELINES
 from gdd_keras.config import EvaluationConfig
 from gdd_keras.data import Split
 from gdd_keras.evaluation import FixedSet
 from gdd_keras.evaluation import GeneratorStream
 from gdd_keras.evaluation import RealStream
 from gdd_keras.evaluation import baselines
-from gdd_keras.evaluation.baselines import BASELINES
 from gdd_keras.evaluation.baselines import baseline_source
 from gdd_keras.evaluation.baselines import generator_source
 from gdd_keras.evaluation.selection import herding
