@@ -265,6 +265,12 @@ class MatchingConfig(_Section):
         "it.",
         minimum=0,
     )
+    distill_seed: int | None = option(
+        None,
+        "Seed of stage 2, to repeat it from one stage 1 (default: `seed`).",
+        minimum=0,
+        maximum=2**31 - 1,
+    )
     omega_g: float = option(
         0.01, "Weight of the global (logit) loss of eq. 6.", minimum=0.0
     )

@@ -58,13 +58,13 @@ class Plan:
     Attributes:
         epochs: Number of epochs.
         steps_per_epoch: Steps of each.
-        step_seconds: Measured seconds per step.
+        step_seconds: Measured seconds per step, or `None` if not measured.
         seconds: Limit from the time budget, or `None`.
     """
 
     epochs: int
     steps_per_epoch: int
-    step_seconds: float
+    step_seconds: float | None = None
     seconds: float | None = None
 
     @property
@@ -119,11 +119,14 @@ def build_stages(config, dataset):
             cgan.cgan_steps,
             config,
             dataset,
+            seed,
             cgan.generator_learning_rate,
             cgan.discriminator_learning_rate,
         )
     ]
     if matching.distill_steps > 0:
+        if matching.distill_seed is not None:
+            seed = shared["seed"] = matching.distill_seed
         pool = ModelPool(
             matching.pool,
             matching.local_layer,
@@ -153,6 +156,7 @@ def build_stages(config, dataset):
                 matching.distill_steps,
                 config,
                 dataset,
+                seed,
                 matching.distill_learning_rate,
                 matching.distill_discriminator_learning_rate,
                 pool_batches=(
@@ -163,7 +167,7 @@ def build_stages(config, dataset):
     return stages
 
 
-def plan_training(stages, config, dataset, seconds_left=None):
+def plan_training(stages, config, dataset, seconds_left=None, timed=True):
     """Times a few steps of each stage and says how long each will train.
 
     Weights, optimizers and counters are put back afterwards, so that the
@@ -175,11 +179,14 @@ def plan_training(stages, config, dataset, seconds_left=None):
         dataset: `Dataset`.
         seconds_left: Function giving the seconds that a time budget leaves
             now, or `None` without a budget.
+        timed: Whether to time steps; a budget needs it.
 
     Returns:
         List of `Plan`, one per stage.
     """
-    seconds_per_step = [_time_steps(stage) for stage in stages]
+    seconds_per_step = [
+        _time_steps(stage) if timed else None for stage in stages
+    ]
     limits = [None] * len(stages)
     if seconds_left is not None:
         left = seconds_left()
@@ -197,7 +204,7 @@ def plan_training(stages, config, dataset, seconds_left=None):
     ]
 
 
-def train_stage(stage, plan, run, config, verbose=1):
+def train_stage(stage, plan, run, config, verbose=1, last_epoch=None):
     """Trains one stage, continuing from its last checkpoint if there is one.
 
     Args:
@@ -206,6 +213,9 @@ def train_stage(stage, plan, run, config, verbose=1):
         run: `RunDirectory`.
         config: `Config`.
         verbose: 1 for Keras's progress bar, 0 for silence.
+        last_epoch: Epochs of the plan after which to pause; `None` trains
+            all. Learning rates follow the whole plan, so that training in
+            several calls equals training in one.
 
     Raises:
         RunError: If a loss becomes NaN, or no checkpoint can be read.
@@ -232,6 +242,9 @@ def train_stage(stage, plan, run, config, verbose=1):
     if progress["done"]:
         return
     done = int(trainer.step) - first_step
+    epochs = min(plan.epochs, last_epoch or plan.epochs)
+    if epochs < plan.epochs and done >= epochs * plan.steps_per_epoch:
+        return
     writer = tf.summary.create_file_writer(str(run.tensorboard(stage.name)))
     started, seconds_before = time.monotonic(), run.state["seconds"]
 
@@ -259,14 +272,14 @@ def train_stage(stage, plan, run, config, verbose=1):
     trainer.fit(
         stage.batches(int(trainer.step)),
         initial_epoch=done // plan.steps_per_epoch,
-        epochs=plan.epochs,
+        epochs=epochs,
         steps_per_epoch=plan.steps_per_epoch,
         callbacks=callbacks,
         shuffle=False,
         verbose=verbose,
     )
     writer.close()
-    progress["done"] = True
+    progress["done"] = epochs == plan.epochs
     progress["steps"] = int(trainer.step) - first_step
     save_progress()
 
@@ -277,6 +290,7 @@ def _stage(
     steps,
     config,
     dataset,
+    seed,
     generator_rate,
     discriminator_rate,
     pool_batches=0,
@@ -301,7 +315,7 @@ def _stage(
         return training_batches(
             dataset.train,
             cgan.batch_size,
-            run.seed,
+            seed,
             first_step,
             config.data.class_balance,
             extra_batches=pool_batches,

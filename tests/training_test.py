@@ -137,6 +137,21 @@ def test_resumed_twice(whole, config, toy_dataset, tmp_path):
     assert_same_state(train(tmp_path, config, toy_dataset), whole[1])
 
 
+def test_paused_training_equals_training_at_once(
+    whole, config, toy_dataset, tmp_path
+):
+    for last_epoch in (1, 1, 2, None):
+        run = RunDirectory(tmp_path, config)
+        stages = build_stages(config, toy_dataset)
+        train_stage(stages[0], PLAN, run, config, verbose=0)
+        stages[1].trainer.continue_from(stages[0].trainer)
+        train_stage(stages[1], PLAN, run, config, 0, last_epoch)
+        steps = run.state["stages"]["distill"]["steps"]
+        assert steps == PLAN.steps_per_epoch * (last_epoch or PLAN.epochs)
+        assert run.state["stages"]["distill"]["done"] == (last_epoch is None)
+    assert_same_state(state_values(stages[1].trainer), whole[1])
+
+
 def damage(path, stage, step, keep=0, noise=b""):
     """Cuts the data of a checkpoint short, or overwrites its middle."""
     (file,) = (path / "checkpoints" / stage).glob(f"ckpt-{step}.data-*")
@@ -242,6 +257,13 @@ def test_epoch_is_a_pass_over_a_large_set(monkeypatch):
     assert (got.epochs, got.steps_per_epoch) == (6, 1000)
 
 
+def test_plan_without_timing(config, toy_dataset, monkeypatch):
+    monkeypatch.setattr(training, "_time_steps", None)
+    stages = build_stages(config, toy_dataset)
+    plans = plan_training(stages, config, toy_dataset, timed=False)
+    assert plans == [Plan(epochs=3, steps_per_epoch=2)] * 2
+
+
 def test_budget_is_shared(monkeypatch, toy_dataset):
     config = make_config("compact", cgan_share=0.75)
     first, second = plan(config, monkeypatch, toy_dataset, seconds_left=115.0)
@@ -330,6 +352,22 @@ def test_config_reaches_the_trainers(config, toy_dataset):
     assert distiller.matching_augmentation == "color_crop"
     for optimizer in distiller.pool.optimizers:
         assert float(optimizer.learning_rate) == 0.75
+
+
+def test_seed_of_stage_2_alone(config, toy_dataset):
+    def seeds_and_images(distill_seed):
+        settings = make_config(base=config, seed=3, distill_seed=distill_seed)
+        stages = build_stages(settings, toy_dataset)
+        assert stages[1].trainer.pool.seed == stages[1].trainer.seed
+        images = [next(iter(s.batches(0)))["images"].numpy() for s in stages]
+        return [stage.trainer.seed for stage in stages], images
+
+    seeds, images = seeds_and_images(None)
+    assert seeds == [3, 3]
+    np.testing.assert_array_equal(*images)
+    seeds, images = seeds_and_images(8)
+    assert seeds == [3, 8]
+    assert (images[0] != images[1]).any()
 
 
 def test_stage_2_can_be_left_out(config, toy_dataset):
