@@ -3,15 +3,24 @@
 import argparse
 import logging
 import os
+import pathlib
 import sys
 import typing
 
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.config import config_from_json
 from gdd_keras.config import field_parser
+from gdd_keras.config import make_config
 from gdd_keras.config import section_fields
 
-__all__ = ["add_config_flags", "given_settings", "run_command"]
+__all__ = [
+    "add_config_flags",
+    "given_settings",
+    "read_config",
+    "resolve_config",
+    "run_command",
+]
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
@@ -29,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)
 
 
-def add_config_flags(parser, sections=None, lists=()):
+def add_config_flags(parser, sections=None, lists=(), classes=None):
     """Adds one flag per config field, grouped by section.
 
     A flag that is not given leaves no attribute, so that presets and config
@@ -39,9 +48,11 @@ def add_config_flags(parser, sections=None, lists=()):
         parser: `argparse.ArgumentParser` to extend.
         sections: Names of sections to add; `None` adds all.
         lists: Names of scalar fields whose flags take one or more values.
+        classes: Dict from name to class of other sections than a run's, or
+            `None`.
     """
     groups = {}
-    for section, section_class, field, hint in section_fields():
+    for section, section_class, field, hint in section_fields(classes):
         if sections is not None and section not in sections:
             continue
         if section not in groups:
@@ -66,14 +77,66 @@ def add_config_flags(parser, sections=None, lists=()):
         groups[section].add_argument(flag, **options)
 
 
-def given_settings(arguments):
-    """Returns the config fields that the command line set, by name."""
-    names = {field.name for _, _, field, _ in section_fields()}
+def given_settings(arguments, classes=None):
+    """Returns the fields that the command line set, by name.
+
+    Args:
+        arguments: Parsed arguments.
+        classes: As in `add_config_flags`.
+    """
+    names = {field.name for _, _, field, _ in section_fields(classes)}
     return {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in vars(arguments).items()
         if name in names
     }
+
+
+def read_config(path, settings):
+    """Reads the file of `--config`.
+
+    Args:
+        path: The file, or `None`.
+        settings: As from `given_settings`.
+
+    Returns:
+        `Config`, or `None` without a file.
+
+    Raises:
+        InputError: If it cannot be read, or a preset was given too.
+    """
+    if path is None:
+        return None
+    if "preset" in settings:
+        raise InputError(
+            "`--preset` and `--config` exclude each other. Received: both. "
+            "Leave one out."
+        )
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"`--config` must be a readable JSON file. Received: {path} "
+            f"({error})."
+        ) from error
+    return config_from_json(text, path)
+
+
+def resolve_config(base, settings, gpu):
+    """Resolves preset, config file and flags to one `Config`.
+
+    Args:
+        base: As from `read_config`.
+        settings: As from `given_settings`.
+        gpu: Whether there is one; decides the preset `auto`.
+    """
+    settings = dict(settings)
+    if base is not None:
+        return make_config(base=base, **settings)
+    preset = settings.pop("preset", "auto")
+    if preset == "auto":
+        preset = "paper" if gpu else "compact"
+    return make_config(preset, **settings)
 
 
 def run_command(

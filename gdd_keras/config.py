@@ -26,6 +26,8 @@ __all__ = [
     "RunConfig",
     "RunError",
     "TEST_NETWORKS",
+    "TUNERS",
+    "TuningConfig",
     "config_from_json",
     "config_to_json",
     "field_parser",
@@ -44,6 +46,7 @@ BASELINES = {
     "real_stream": "stream",
     "full": "full_size",
 }
+TUNERS = ("random", "bayesian", "hyperband", "grid")
 TEST_NETWORKS = (
     "convnet3",
     "resnet10",
@@ -437,6 +440,36 @@ class Config:
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
 
+@dataclasses.dataclass(frozen=True)
+class TuningConfig(_Section):
+    """The search: which trials, and how each is scored on held-out images."""
+
+    tuner: str = option(
+        "random",
+        "KerasTuner's strategy; `hyperband` continues the best trials, "
+        "`grid` tries every combination.",
+        choices=TUNERS,
+    )
+    max_trials: int = option(
+        12, "Trials of `random` and `bayesian`.", minimum=1, maximum=100_000
+    )
+    trial_repeats: int = option(
+        1,
+        "Times that each trial trains stage 2, with seeds of its own.",
+        minimum=1,
+    )
+    trial_networks: int = option(
+        3,
+        "Networks trained on each generator, whose mean accuracy on the "
+        "held-out part is the objective.",
+        minimum=1,
+    )
+    trial_ipc: int = option(
+        10, "Generated images per class and epoch for them.", minimum=1
+    )
+    trial_epochs: int = option(200, "Epochs of each of them.", minimum=1)
+
+
 # Presets are data: field names are unique over all sections, so that a flat
 # mapping is enough here, on the command line and in `make_config`.
 PRESETS = {
@@ -478,12 +511,18 @@ PRESETS = {
 }
 
 
-def section_fields():
-    """Yields `(section name, section class, field, type hint)` in order."""
-    for section in dataclasses.fields(Config):
-        hints = typing.get_type_hints(section.type)
-        for field in dataclasses.fields(section.type):
-            yield section.name, section.type, field, hints[field.name]
+def section_fields(sections=None):
+    """Yields `(section name, section class, field, type hint)` in order.
+
+    Args:
+        sections: Dict from name to class, or `None` for those of `Config`.
+    """
+    if sections is None:
+        sections = {f.name: f.type for f in dataclasses.fields(Config)}
+    for name, section_class in sections.items():
+        hints = typing.get_type_hints(section_class)
+        for field in dataclasses.fields(section_class):
+            yield name, section_class, field, hints[field.name]
 
 
 def make_config(preset=None, base=None, **settings):

@@ -7,11 +7,11 @@ import time
 
 from gdd_keras.cli import add_config_flags
 from gdd_keras.cli import given_settings
+from gdd_keras.cli import read_config
+from gdd_keras.cli import resolve_config
 from gdd_keras.cli import run_command
 from gdd_keras.config import InputError
-from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
-from gdd_keras.config import make_config
 from gdd_keras.files import next_version
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import open_run
@@ -28,13 +28,6 @@ images only. The same command continues an interrupted run.
   python -m gdd_keras.distill --dataset fashion_mnist --time-budget 30
   python -m gdd_keras.distill --dataset path/to/folder --image-size 32
 """
-
-# What stage 1 depends on, and what of it does not matter once it is over.
-_STAGE_1_SECTIONS = {
-    "data": ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout"),
-    "networks": (),
-    "cgan": ("cgan_steps", "decay_fraction"),
-}
 
 
 def main(argv=None):
@@ -93,9 +86,9 @@ def _add_arguments(parser):
 def _run(arguments):
     started = time.monotonic()
     settings = given_settings(arguments)
-    base = _base_config(arguments.config, settings)
+    base = read_config(arguments.config, settings)
     # Everything that needs no TensorFlow is refused before it loads.
-    config = _configure(base, settings, gpu=False)
+    config = resolve_config(base, settings, gpu=False)
     _check_saved_models(arguments.saved_models)
     with quiet_import():
         import tensorflow as tf
@@ -103,7 +96,7 @@ def _run(arguments):
         from gdd_keras.data import load_dataset
         from gdd_keras.job import distill_dataset
         from gdd_keras.job import estimate_cost
-    config = _configure(
+    config = resolve_config(
         base, settings, gpu=bool(tf.config.list_physical_devices("GPU"))
     )
     if arguments.dry_run:
@@ -115,7 +108,7 @@ def _run(arguments):
     next_version(pathlib.Path(arguments.saved_models) / dataset.name)
     run = open_run(config, dataset.name, arguments.run_dir, arguments.fresh)
     if arguments.stage_1_from is not None:
-        run.adopt_stage("cgan", arguments.stage_1_from, _STAGE_1_SECTIONS)
+        run.adopt_stage_1(arguments.stage_1_from)
     if not arguments.quiet:
         print(f"run: {run.path} (preset {config.run.preset})")
     result = distill_dataset(
@@ -127,36 +120,6 @@ def _run(arguments):
         started=started,
     )
     _print_last_screen(result)
-
-
-def _base_config(path, settings):
-    """Returns the config of `--config`, or `None`."""
-    if path is None:
-        return None
-    if "preset" in settings:
-        raise InputError(
-            "`--preset` and `--config` exclude each other. Received: both. "
-            "Leave one out."
-        )
-    try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"`--config` must be a readable JSON file. Received: {path} "
-            f"({error})."
-        ) from error
-    return config_from_json(text, path)
-
-
-def _configure(base, settings, gpu):
-    """Resolves preset, config file and flags to one `Config`."""
-    settings = dict(settings)
-    if base is not None:
-        return make_config(base=base, **settings)
-    preset = settings.pop("preset", "auto")
-    if preset == "auto":
-        preset = "paper" if gpu else "compact"
-    return make_config(preset, **settings)
 
 
 def _check_saved_models(path):

@@ -12,10 +12,17 @@ from gdd_keras.files import new_directory
 from gdd_keras.files import write_json
 from gdd_keras.files import write_text
 
-__all__ = ["RunDirectory", "open_run"]
+__all__ = ["RunDirectory", "numbered_folders", "open_run"]
 
 _CONFIG = "config.json"
 _STATE = "state.json"
+
+# What stage 1 depends on, and what of it does not matter once it is over.
+_STAGE_1_SECTIONS = {
+    "data": ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout"),
+    "networks": (),
+    "cgan": ("cgan_steps", "decay_fraction"),
+}
 
 
 class RunDirectory:
@@ -69,21 +76,19 @@ class RunDirectory:
         self.state.update(changes)
         write_json(self.path / _STATE, self.state)
 
-    def adopt_stage(self, name, path, sections):
-        """Starts from a finished stage of another run, which stays as it is.
+    def adopt_stage_1(self, path):
+        """Starts from the finished stage 1 of another run.
 
-        Does nothing where this run has begun that stage.
+        Copies it; does nothing where this run has begun its own.
 
         Args:
-            name: Stage, for instance `"cgan"`.
             path: Folder of the other run.
-            sections: Dict from the config sections that the stage depends
-                on to the fields of each that may differ.
 
         Raises:
             InputError: If the other folder has no such finished stage, or
                 was trained with other settings.
         """
+        name = "cgan"
         if name in self.state["stages"]:
             return
         path = pathlib.Path(path)
@@ -101,7 +106,7 @@ class RunDirectory:
                 f"`--stage-1-from` must be a run whose stage 1 is finished. "
                 f"Received: {path}, where it is not. Continue that run first."
             )
-        different = _difference(config, self.config, sections)
+        different = _difference(config, self.config, _STAGE_1_SECTIONS)
         if different:
             raise InputError(
                 f"`--stage-1-from` must be a run with the same settings of "
@@ -142,14 +147,30 @@ def open_run(config, name, run_dir=None, fresh=False, parent="runs"):
     if run_dir is not None:
         return _open_given(config, pathlib.Path(run_dir), fresh)
     parent = pathlib.Path(parent)
-    numbers = _run_numbers(parent, name)
+    existing, unused = numbered_folders(parent, name)
     if not fresh:
-        for number in sorted(numbers, reverse=True):
-            path = _run_path(parent, name, number)
+        for path in existing:
             if _holds(path, config):
                 return RunDirectory(path, config)
-    number = max(numbers, default=0) + 1
-    return RunDirectory(_run_path(parent, name, number), config)
+    return RunDirectory(unused, config)
+
+
+def numbered_folders(parent, name):
+    """Finds `<name>`, `<name>-2`, `<name>-3` and so on.
+
+    Args:
+        parent: `pathlib.Path` of the folder that may hold them.
+        name: Common start of their names.
+
+    Returns:
+        List of those that exist, latest first, and the next unused one.
+    """
+    numbers = sorted(_run_numbers(parent, name), reverse=True)
+    unused = max(numbers, default=0) + 1
+    return (
+        [_run_path(parent, name, number) for number in numbers],
+        _run_path(parent, name, unused),
+    )
 
 
 def _open_given(config, path, fresh):

@@ -1,0 +1,1 @@
+"""Search for the weights of the matching losses, with KerasTuner."""

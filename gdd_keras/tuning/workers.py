@@ -1,0 +1,209 @@
+"""Worker processes of a search on this machine."""
+
+import collections
+import multiprocessing
+import multiprocessing.connection
+import os
+import socket
+import sys
+import threading
+
+from gdd_keras.config import InputError
+from gdd_keras.config import RunError
+from gdd_keras.quiet import quiet_import
+
+__all__ = ["EXIT_FULL", "Workers", "local_address"]
+
+# A worker whose memory has grown ends so, to be started anew.
+EXIT_FULL = 75
+_EXIT_BAD_INPUT = 2
+_EXIT_FAILED = 1
+_EXIT_INTERRUPTED = 130
+# A trial that ends its process this often is taken for failed.
+_CRASHES = 3
+
+
+class Workers:
+    """Starts processes that train, and starts them anew when they end early.
+
+    Each gets its share of the cores and ends with its parent. A new one takes
+    up the trial that the one before it had.
+
+    Args:
+        search: `Search`.
+        address: Environment variables that name the chief.
+        verbose: 1 lets them print, 0 keeps them silent.
+    """
+
+    def __init__(self, search, address, verbose=1):
+        self._search = search
+        self._address = address
+        self._verbose = verbose
+        # Not forked: TensorFlow and gRPC do not survive that.
+        self._context = multiprocessing.get_context("spawn")
+        self._messages = self._context.SimpleQueue()
+
+    def train_stage_1(self):
+        """Trains what all trials share, in a process with all cores.
+
+        Raises:
+            InputError: If a setting cannot be used.
+            RunError: If training diverges or the process ends early.
+        """
+        process = self._start(_train_stage_1, {})
+        try:
+            process.join()
+            self._raise_message(process)
+            if process.exitcode:
+                raise RunError(
+                    f"stage 1 ended with exit code {process.exitcode}. The "
+                    "same command goes on from its last checkpoint."
+                )
+        finally:
+            process.kill()
+
+    def run_trials(self, number, oracle=None, failures=(), name="worker"):
+        """Runs workers until the search has no more trials.
+
+        Args:
+            number: Processes at a time.
+            oracle: The `keras_tuner.Oracle` that is served by this process,
+                or `None`.
+            failures: List to which the server adds what ended it.
+            name: Of the workers; `-0`, `-1` and so on are added.
+
+        Raises:
+            InputError: If a worker found a setting that cannot be used.
+            RunError: If the server ends, or workers keep crashing.
+        """
+        threads = max(1, len(os.sched_getaffinity(0)) // number)
+        names = [f"{name}-{index}" for index in range(number)]
+        processes = {n: self._start_worker(n, threads) for n in names}
+        crashes = collections.Counter()
+        try:
+            while processes:
+                multiprocessing.connection.wait(
+                    [p.sentinel for p in processes.values()], timeout=1.0
+                )
+                if failures:
+                    raise RunError(f"the chief ended: {failures[0]!r}")
+                ended = [n for n in processes if not processes[n].is_alive()]
+                for name in ended:
+                    process = processes.pop(name)
+                    self._raise_message(process)
+                    if process.exitcode == 0:
+                        continue
+                    if process.exitcode != EXIT_FULL:
+                        self._note_crash(name, process, oracle, crashes)
+                    processes[name] = self._start_worker(name, threads)
+        finally:
+            for process in processes.values():
+                process.kill()
+                process.join()
+
+    def _start_worker(self, name, threads):
+        return self._start(
+            _run_trials,
+            {
+                **self._address,
+                "KERASTUNER_TUNER_ID": name,
+                "TF_NUM_INTRAOP_THREADS": str(threads),
+                "OMP_NUM_THREADS": str(threads),
+                # Several processes on one GPU must not take all its memory.
+                "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            },
+        )
+
+    def _start(self, function, environment):
+        process = self._context.Process(
+            target=_run,
+            args=(
+                function,
+                self._search,
+                environment,
+                self._verbose,
+                self._messages,
+            ),
+        )
+        process.start()
+        return process
+
+    def _raise_message(self, process):
+        """Raises what a process that ended had to say."""
+        kind = {_EXIT_BAD_INPUT: InputError, _EXIT_FAILED: RunError}
+        if process.exitcode in kind and not self._messages.empty():
+            raise kind[process.exitcode](self._messages.get())
+
+    def _note_crash(self, name, process, oracle, crashes):
+        """Fails a trial that keeps ending its process."""
+        trial = None if oracle is None else oracle.ongoing_trials.get(name)
+        key = name if trial is None else trial.trial_id
+        crashes[key] += 1
+        reason = f"its process ended with exit code {process.exitcode}"
+        if self._verbose:
+            print(f"{name}: {reason}; starting it anew", flush=True)
+        if crashes[key] < _CRASHES:
+            return
+        if trial is None:
+            raise RunError(f"{name} does not run: {reason}.")
+        trial.status = "FAILED"
+        trial.message = f"{reason}, {_CRASHES} times"
+        oracle.end_trial(trial)
+
+
+def local_address():
+    """Returns KerasTuner's variables for a chief on a free local port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    return {
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(port),
+    }
+
+
+def _run(function, search, environment, verbose, messages):
+    """Is the main function of every process."""
+    os.environ.update(environment)
+    _end_with_parent()
+    try:
+        with quiet_import():
+            import gdd_keras.tuning.search
+            import gdd_keras.tuning.trials  # noqa: F401
+        function(search, verbose)
+    except KeyboardInterrupt:
+        # The parent got it too, and tells.
+        sys.exit(_EXIT_INTERRUPTED)
+    except InputError as error:
+        messages.put(str(error))
+        sys.exit(_EXIT_BAD_INPUT)
+    except RunError as error:
+        messages.put(str(error))
+        sys.exit(_EXIT_FAILED)
+
+
+def _train_stage_1(search, verbose):
+    from gdd_keras.tuning.trials import train_stage_1
+
+    train_stage_1(search, verbose=verbose)
+
+
+def _run_trials(search, verbose):
+    from gdd_keras.tuning.search import run_trials
+
+    run_trials(search, verbose)
+
+
+def _end_with_parent():
+    """Ends this process when its parent does, however that ends.
+
+    A worker that outlived its chief would write into the trial that the next
+    chief hands to another worker.
+    """
+    sentinel = multiprocessing.parent_process().sentinel
+
+    def watch():
+        multiprocessing.connection.wait([sentinel])
+        os._exit(_EXIT_FAILED)
+
+    threading.Thread(target=watch, daemon=True).start()
