@@ -19,6 +19,7 @@ LAYERS = (
     {"networks"},
     {"cgan", "callbacks", "export", "generator_api"},
     {"distiller", "evaluation", "distilled_sets"},
+    {"monitoring"},
     {"training"},
     {"job"},
     {"reporting"},
