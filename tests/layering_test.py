@@ -21,9 +21,9 @@ LAYERS = (
     {"distiller", "evaluation", "distilled_sets"},
     {"monitoring"},
     {"training"},
-    {"job"},
+    {"job", "tuning"},
     {"reporting"},
-    {"distill", "evaluate", "generate", "report"},
+    {"distill", "evaluate", "generate", "report", "tune"},
 )
 WITHOUT_TENSORFLOW = (
     "cli",
@@ -37,6 +37,10 @@ WITHOUT_TENSORFLOW = (
     "report",
     "reporting",
     "run_directory",
+    "tune",
+    "tuning.directory",
+    "tuning.outcome",
+    "tuning.space",
 )
 
 
@@ -102,7 +106,7 @@ def test_some_modules_do_without_tensorflow():
     code = "import sys\n"
     code += "".join(f"import gdd_keras.{m}\n" for m in WITHOUT_TENSORFLOW)
     code += (
-        "heavy = {'tensorflow', 'keras', 'sklearn'}\n"
+        "heavy = {'tensorflow', 'keras', 'keras_tuner', 'sklearn'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     printed = subprocess.run(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import shutil
 import statistics
 import sys
 import time
@@ -21,6 +22,8 @@ from gdd_keras.config import RunError
 from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
 from gdd_keras.evaluation import evaluate_generator
+from gdd_keras.monitoring import hyperparameters
+from gdd_keras.monitoring import write_hparams
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
@@ -102,7 +105,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         }
         return make_config(base=self.search.config, **values)
 
-    def fit(self, hp, config, trial_id, last_epoch=None):
+    def fit(self, hp, config, trial_id, epochs=None):
         """Trains stage 2 and the networks that score it.
 
         What was finished before an interruption is not done again.
@@ -111,7 +114,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             hp: `keras_tuner.HyperParameters`.
             config: As from `build`.
             trial_id: Trial in whose folder the runs lie.
-            last_epoch: Of `HYPERBAND_EPOCHS`, the part of stage 2 to train;
+            epochs: Of `HYPERBAND_EPOCHS`, the part of stage 2 to train;
                 `None` trains all of it.
 
         Returns:
@@ -124,33 +127,33 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         """
         accuracies = []
         for repeat in range(self.search.tuning.trial_repeats):
-            accuracies += self._fit_once(config, trial_id, repeat, last_epoch)
+            accuracies += self._fit_once(config, trial_id, repeat, epochs)
         return accuracies
 
     def _fit_once(self, config, trial_id, repeat, last_epoch):
         """Trains and scores one repeat."""
-        search, tuning = self.search, self.search.tuning
-        config = make_config(
-            base=config, distill_seed=(config.run.seed + repeat) % 2**31
+        settings = {"distill_seed": _stage_2_seed(config, repeat)}
+        if epochs is not None:
+            steps = config.matching.distill_steps // HYPERBAND_EPOCHS
+            settings["steps_per_epoch"] = max(1, steps)
+        config = make_config(base=config, **settings)
+        run = RunDirectory(
+            self.search.trial(trial_id) / f"repeat_{repeat}", config
         )
-        if last_epoch is not None:
-            epoch_steps = config.matching.distill_steps // HYPERBAND_EPOCHS
-            config = make_config(
-                base=config, steps_per_epoch=max(1, epoch_steps)
-            )
-        run = RunDirectory(search.trial(trial_id) / f"repeat_{repeat}", config)
-        key = "whole" if last_epoch is None else str(last_epoch)
+        key = "whole" if epochs is None else str(epochs)
         scores = run.state.setdefault("accuracies", {})
         if key not in scores:
-            trainer = self._train(config, run, last_epoch)
+            whole = epochs in (None, HYPERBAND_EPOCHS)
+            trainer = self._train(config, run, None if whole else epochs)
+            first_seed = repeat * self.search.tuning.trial_networks
             scores[key] = self._score(
-                trainer.averaged_generator,
-                config,
-                repeat * tuning.trial_networks,
+                trainer.averaged_generator, config, first_seed
             )
             run.save(accuracies=scores)
-            del trainer
+            if whole:
+                shutil.rmtree(run.path / "checkpoints")
             # Each trial builds networks anew; Keras keeps the old ones.
+            del trainer
             keras.backend.clear_session()
             gc.collect()
         return scores[key]
@@ -278,12 +281,18 @@ class SearchTuner(base_tuner.BaseTuner):
             result.seconds = round(time.monotonic() - started, 1)
             result.memory_mb = _memory_mb()
             result.write(self.search_settings.trial(trial.trial_id))
+        mean = statistics.fmean(result.accuracies)
+        write_hparams(
+            self.search_settings.trial(trial.trial_id),
+            hyperparameters(config),
+            {"accuracy/held_out": mean},
+        )
         self._say(
             f"{name}: {result.accuracy_text} on held-out images "
             f"({result.seconds:.0f} s)",
             flush=True,
         )
-        return {"accuracy": statistics.fmean(result.accuracies)}
+        return {"accuracy": mean}
 
     def _is_full(self):
         """Says whether memory has grown much since the first trial.
@@ -307,6 +316,13 @@ class SearchTuner(base_tuner.BaseTuner):
             earlier = trial.hyperparameters.values["tuner/trial_id"]
             trial = self.oracle.get_trial(earlier)
         return trial.trial_id
+
+
+def _stage_2_seed(config, repeat):
+    first = config.matching.distill_seed
+    if first is None:
+        first = config.run.seed
+    return (first + repeat) % 2**31
 
 
 def _memory_mb():
