@@ -129,9 +129,9 @@ def _run(arguments):
         import tensorflow as tf
 
         from gdd_keras.data import load_dataset
+        from gdd_keras.tuning.search import join
         from gdd_keras.tuning.search import run_search
         from gdd_keras.tuning.search import serve
-        from gdd_keras.tuning.workers import Workers
     gpu = bool(tf.config.list_physical_devices("GPU"))
     # Only the workers need it.
     tf.config.set_visible_devices([], "GPU")
@@ -150,7 +150,7 @@ def _run(arguments):
         _print_plan(search, trials)
     if role == "worker":
         name = os.environ["KERASTUNER_TUNER_ID"]
-        Workers(search, {}, verbose).run_trials(arguments.workers, name=name)
+        join(search, name, arguments.workers, verbose)
         return
     with search.locked():
         if arguments.stage_1_from is not None:

@@ -11,10 +11,18 @@ from gdd_keras.quiet import quiet_warnings
 from gdd_keras.tuning.oracles import make_oracle
 from gdd_keras.tuning.trials import DistillationHyperModel
 from gdd_keras.tuning.trials import SearchTuner
+from gdd_keras.tuning.trials import train_stage_1
 from gdd_keras.tuning.workers import Workers
 from gdd_keras.tuning.workers import local_address
 
-__all__ = ["make_tuner", "run_search", "serve", "run_trials"]
+__all__ = [
+    "join",
+    "make_tuner",
+    "run_search",
+    "run_trials",
+    "serve",
+    "train_stage_1",
+]
 
 
 def run_search(search, workers=1, verbose=1):
@@ -33,7 +41,7 @@ def run_search(search, workers=1, verbose=1):
         RunError: If stage 1 diverges, or the workers do not run.
     """
     address = local_address()
-    pool = Workers(search, address, verbose)
+    pool = Workers(__name__, search, address, verbose)
     pool.train_stage_1()
     with _environment({**address, "KERASTUNER_TUNER_ID": "chief"}):
         tuner = make_tuner(search, verbose=0)
@@ -58,10 +66,22 @@ def serve(search, verbose=1):
         search: `Search`.
         verbose: 1 prints progress, 0 nothing.
     """
-    Workers(search, {}, verbose).train_stage_1()
+    Workers(__name__, search, {}, verbose).train_stage_1()
     if verbose:
         print("waiting for workers", flush=True)
     _search(make_tuner(search, verbose=0))
+
+
+def join(search, name, workers=1, verbose=1):
+    """Runs the trials that a chief elsewhere hands out.
+
+    Args:
+        search: `Search`, in a folder that the chief shares.
+        name: Of this machine's workers.
+        workers: Number of worker processes.
+        verbose: 1 prints progress, 0 nothing.
+    """
+    Workers(__name__, search, {}, verbose).run_trials(workers, name=name)
 
 
 def run_trials(search, verbose=1):

@@ -130,8 +130,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             accuracies += self._fit_once(config, trial_id, repeat, epochs)
         return accuracies
 
-    def _fit_once(self, config, trial_id, repeat, last_epoch):
-        """Trains and scores one repeat."""
+    def _fit_once(self, config, trial_id, repeat, epochs):
+        """Trains and scores one repeat, or reads its score."""
         settings = {"distill_seed": _stage_2_seed(config, repeat)}
         if epochs is not None:
             steps = config.matching.distill_steps // HYPERBAND_EPOCHS

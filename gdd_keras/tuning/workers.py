@@ -1,6 +1,7 @@
 """Worker processes of a search on this machine."""
 
 import collections
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -30,12 +31,16 @@ class Workers:
     up the trial that the one before it had.
 
     Args:
+        module: Name of the module with the functions `train_stage_1` and
+            `run_trials` of search and `verbose`; only the processes import
+            it.
         search: `Search`.
         address: Environment variables that name the chief.
         verbose: 1 lets them print, 0 keeps them silent.
     """
 
-    def __init__(self, search, address, verbose=1):
+    def __init__(self, module, search, address, verbose=1):
+        self._module = module
         self._search = search
         self._address = address
         self._verbose = verbose
@@ -50,7 +55,7 @@ class Workers:
             InputError: If a setting cannot be used.
             RunError: If training diverges or the process ends early.
         """
-        process = self._start(_train_stage_1, {})
+        process = self._start("train_stage_1", {})
         try:
             process.join()
             self._raise_message(process)
@@ -103,7 +108,7 @@ class Workers:
 
     def _start_worker(self, name, threads):
         return self._start(
-            _run_trials,
+            "run_trials",
             {
                 **self._address,
                 "KERASTUNER_TUNER_ID": name,
@@ -118,6 +123,7 @@ class Workers:
         process = self._context.Process(
             target=_run,
             args=(
+                self._module,
                 function,
                 self._search,
                 environment,
@@ -162,15 +168,14 @@ def local_address():
     }
 
 
-def _run(function, search, environment, verbose, messages):
+def _run(module, function, search, environment, verbose, messages):
     """Is the main function of every process."""
     os.environ.update(environment)
     _end_with_parent()
     try:
         with quiet_import():
-            import gdd_keras.tuning.search
-            import gdd_keras.tuning.trials  # noqa: F401
-        function(search, verbose)
+            imported = importlib.import_module(module)
+        getattr(imported, function)(search, verbose=verbose)
     except KeyboardInterrupt:
         # The parent got it too, and tells.
         sys.exit(_EXIT_INTERRUPTED)
@@ -180,18 +185,6 @@ def _run(function, search, environment, verbose, messages):
     except RunError as error:
         messages.put(str(error))
         sys.exit(_EXIT_FAILED)
-
-
-def _train_stage_1(search, verbose):
-    from gdd_keras.tuning.trials import train_stage_1
-
-    train_stage_1(search, verbose=verbose)
-
-
-def _run_trials(search, verbose):
-    from gdd_keras.tuning.search import run_trials
-
-    run_trials(search, verbose)
 
 
 def _end_with_parent():
