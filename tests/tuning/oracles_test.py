@@ -1,0 +1,176 @@
+import json
+
+import pytest
+
+from gdd_keras.config import TuningConfig
+from gdd_keras.config import make_config
+from gdd_keras.tuning import trials
+from gdd_keras.tuning.directory import open_search
+from gdd_keras.tuning.outcome import read_trials
+from gdd_keras.tuning.search import make_tuner
+from gdd_keras.tuning.search import run_trials
+
+SPACE = {
+    "omega_g": (0.0, 0.01, 0.1, 1.0),
+    "omega_l": (0.0, 0.001, 0.01, 0.1, 1.0),
+}
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Replaces training; lists the trials that were trained.
+
+    The best point is omega_g = 0.1, omega_l = 0.01. The keyword
+    `interrupt_at` stops the search like `kill -9` within the trial of that
+    number.
+    """
+
+    def replace(interrupt_at=None):
+        fitted = []
+
+        def fit(self, hp, config, trial_id, epochs=None):
+            if len(fitted) == interrupt_at:
+                raise KeyboardInterrupt
+            point = config.matching.omega_g, config.matching.omega_l
+            fitted.append((*point, trial_id, epochs))
+            g, l = (SPACE[name].index(v) for name, v in zip(SPACE, point))
+            return [0.9 - 0.1 * (abs(g - 2) + abs(l - 2))]
+
+        monkeypatch.setattr(trials.DistillationHyperModel, "fit", fit)
+        return fitted
+
+    return replace
+
+
+def opened(tmp_path, tuner, space=SPACE, **tuning):
+    tuning = TuningConfig(tuner=tuner, **tuning)
+    return open_search(
+        make_config("tiny"), tuning, space, "toy", tmp_path / "search"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tuner", "count"), [("random", 12), ("bayesian", 12), ("grid", 20)]
+)
+def test_every_trial_is_another_point(tuner, count, tmp_path, pretend):
+    fitted = pretend()
+    search = opened(tmp_path, tuner)
+    run_trials(search, verbose=0)
+    assert len(fitted) == len({point[:2] for point in fitted}) == count
+    done = read_trials(search)
+    assert [trial.status for trial in done] == ["COMPLETED"] * count
+    assert [tuple(t.values.values()) for t in done] == [p[:2] for p in fitted]
+    # Nothing is left to do.
+    run_trials(search, verbose=0)
+    assert len(fitted) == count
+
+
+def test_grid_goes_in_order(tmp_path, pretend):
+    fitted = pretend()
+    run_trials(opened(tmp_path, "grid"), verbose=0)
+    points = [(g, l) for g in SPACE["omega_g"] for l in SPACE["omega_l"]]
+    assert [point[:2] for point in fitted] == points
+
+
+def test_bayesian_finds_the_best_point(tmp_path, pretend):
+    pretend()
+    search = opened(tmp_path, "bayesian", max_trials=16)
+    run_trials(search, verbose=0)
+    best = max(read_trials(search), key=lambda trial: trial.mean)
+    assert best.values == {"omega_g": 0.1, "omega_l": 0.01}
+
+
+def test_a_space_smaller_than_the_search(tmp_path, pretend):
+    fitted = pretend()
+    space = {"omega_l": (0.0, 0.001)}
+    run_trials(opened(tmp_path, "random", space), verbose=0)
+    assert sorted(point[1] for point in fitted) == [0.0, 0.001]
+
+
+def test_seeds_decide_what_is_tried(tmp_path, pretend):
+    points = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fitted = pretend()
+        config = make_config("tiny", seed=seed)
+        search = open_search(
+            config, TuningConfig(max_trials=4), SPACE, "toy", tmp_path / name
+        )
+        run_trials(search, verbose=0)
+        points.append([point[:2] for point in fitted])
+    assert points[0] == points[1] != points[2]
+
+
+@pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband", "grid"])
+def test_interrupted_search_goes_on(tuner, tmp_path, pretend):
+    whole = pretend()
+    run_trials(opened(tmp_path / "whole", tuner), verbose=0)
+    first = pretend(interrupt_at=7)
+    search = opened(tmp_path, tuner)
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(search, verbose=0)
+    assert len(read_trials(search)) == len(first) == 7
+    second = pretend()
+    run_trials(search, verbose=0)
+    # The interrupted trial comes first, none twice, none is left out.
+    assert second[0][2] == whole[7][2]
+    if tuner == "bayesian":
+        # Its own random state is not kept: other points, as many.
+        assert len(first + second) == len(whole)
+        assert len({p[:2] for p in first + second}) == len(whole)
+    else:
+        assert first + second == whole
+
+
+def test_hyperband_continues_the_best(tmp_path, pretend):
+    fitted = pretend()
+    run_trials(opened(tmp_path, "hyperband"), verbose=0)
+    rungs = [epochs for *_, epochs in fitted]
+    assert {e: rungs.count(e) for e in (1, 3, 9)} == {1: 9, 3: 8, 9: 6}
+    # Nine short trials; the three best of them go on in their own folders.
+    short = sorted(fitted[:9], key=lambda p: -_value(p))
+    longer = fitted[9:12]
+    assert sorted(map(_value, longer)) == sorted(map(_value, short[:3]))
+    assert {p[2] for p in longer} < {p[2] for p in fitted[:9]}
+    assert len({p[2] for p in fitted}) == 17
+
+
+def _value(point):
+    g, l = (SPACE[name].index(v) for name, v in zip(SPACE, point))
+    return 0.9 - 0.1 * (abs(g - 2) + abs(l - 2))
+
+
+@pytest.mark.parametrize("status", ["RUNNING", None])
+def test_kill_between_two_files_of_keras_tuner(status, tmp_path, pretend):
+    """The trial was written, the oracle was not; or half a file was."""
+    fitted = pretend(interrupt_at=3)
+    search = opened(tmp_path, "grid")
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(search, verbose=0)
+    file = search.path / "oracle.json"
+    state = json.loads(file.read_text())
+    lost = state["start_order"][-1]
+    if status is not None:
+        state["start_order"].remove(lost)
+        state["ongoing_trials"] = {}
+        file.write_text(json.dumps(state))
+    rest = pretend()
+    run_trials(search, verbose=0)
+    points = [p[:2] for p in fitted + rest]
+    assert rest[0][2] == lost
+    assert len(points) == len(set(points)) == 20
+
+
+def test_files_are_written_aside(tmp_path, pretend, monkeypatch):
+    pretend()
+    search = opened(tmp_path, "random", max_trials=1)
+    tuner = make_tuner(search, verbose=0)
+    tuner.save()
+    before = (search.path / "oracle.json").read_text()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("gdd_keras.files.os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        tuner.save()
+    assert (search.path / "oracle.json").read_text() == before
