@@ -9,7 +9,8 @@ __all__ = ["main"]
 _DESCRIPTION = """\
 Makes one report, as Markdown and as a self-contained HTML page, of runs and
 results of one data set: accuracies with their protocols, figures, sizes,
-quality, image grids, loss curves, settings, and the commands behind them.
+quality, image grids, trials of searches, loss curves, settings, and the
+commands behind them.
 
   python -m gdd_keras.report results/digits
   python -m gdd_keras.report results/digits runs/digits --output report"""
@@ -25,8 +26,8 @@ def _add_arguments(parser):
         "inputs",
         nargs="+",
         metavar="RUN_OR_RESULTS",
-        help="Folder of a run, folder of results, or a results file; any "
-        "number, of one data set.",
+        help="Folder of a run, of a search, or of results, or a results file; "
+        "any number, of one data set.",
     )
     parser.add_argument(
         "--output",

@@ -9,8 +9,9 @@ from gdd_keras.config import RunError
 from gdd_keras.config import TuningConfig
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import RunDirectory
+from gdd_keras.tuning.curves import describe_values
 from gdd_keras.tuning.directory import open_search
-from gdd_keras.tuning.outcome import describe_values
+from gdd_keras.tuning.outcome import completed
 from gdd_keras.tuning.outcome import read_trials
 from gdd_keras.tuning.outcome import write_outcome
 from gdd_keras.tuning.space import DEFAULT_VALUES
@@ -225,10 +226,10 @@ def _print_last_screen(search, best):
         raise RunError(
             f"no trial was completed; {search.path / 'trials.csv'} says why."
         )
-    done = [trial for trial in trials if trial.status == "COMPLETED"]
-    done.sort(key=lambda trial: -trial.mean)
-    print(f"\ndone: {len(done)} trials, {len(trials) - len(done)} failed")
-    for trial in done[:_BEST]:
+    failed = sum(trial.status == "FAILED" for trial in trials)
+    print(f"\ndone: {len(trials)} trials, {failed} of them failed; the best")
+    ranked = sorted(completed(trials), key=lambda trial: -trial.mean)
+    for trial in ranked[:_BEST]:
         print(f"  {trial.accuracy_text:18} {describe_values(trial.values)}")
     print(f"  best    {search.path / 'best_config.json'}")
     print(f"  table   {search.path / 'trials.csv'}")

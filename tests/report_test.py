@@ -118,7 +118,7 @@ def test_output(results, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda r: (r / "results.json").unlink(), "holds neither"),
+        (lambda r: (r / "results.json").unlink(), "holds none of them"),
         (lambda r: (r / "results.json").write_text("{"), "line 1 column 2"),
         (lambda r: (r / "report").touch(), "`--output` must be a folder"),
     ],

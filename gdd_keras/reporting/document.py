@@ -10,6 +10,9 @@ from gdd_keras.reporting import properties
 from gdd_keras.reporting import settings
 from gdd_keras.reporting.plots import standalone
 from gdd_keras.reporting.ranking import ranking_tables
+from gdd_keras.reporting.searches import search_figures
+from gdd_keras.reporting.searches import search_lines
+from gdd_keras.reporting.searches import trial_table
 from gdd_keras.reporting.summary import dataset_line
 from gdd_keras.reporting.summary import summary
 from gdd_keras.reporting.text import escape
@@ -92,6 +95,8 @@ def build_document(material):
     add("Memorisation audit", properties.audit_tables(material))
     add("Images", _grids(document, material))
     add("Weight of the local loss", _weights(document, material))
+    for search in material.searches:
+        add(f"Search {escape(search.path.name)}", _search(document, search))
     add("Training", _training(document, material))
     add("Settings", settings.settings_blocks(material))
     add("Machines", settings.machine_table(material))
@@ -128,6 +133,19 @@ def _weights(document, material):
         "the smallest weight and logarithmic above; 0 is DiM. "
         f"{captions.provenance(records, material)}".strip(),
     ]
+
+
+def _search(document, search):
+    """Returns the trials of a search and its curves."""
+    shown = [
+        document.add_svg(
+            f"{search.path.name}-{name}",
+            svg,
+            f"Accuracy against {name}; the table holds the values",
+        )
+        for name, svg in search_figures(search).items()
+    ]
+    return [search_lines(search), trial_table(search), *shown]
 
 
 def _grids(document, material):

@@ -13,6 +13,9 @@ from gdd_keras.reporting.results import read_results
 from gdd_keras.reporting.results import results_file
 from gdd_keras.reporting.runs import is_run
 from gdd_keras.reporting.runs import read_run
+from gdd_keras.tuning.directory import Search
+from gdd_keras.tuning.directory import is_search
+from gdd_keras.tuning.directory import read_search
 
 __all__ = ["Material", "read_inputs"]
 
@@ -24,10 +27,12 @@ class Material:
     Attributes:
         results: `Results`; the generators of runs are among its methods.
         runs: List of `Run`, for their curves.
+        searches: List of `Search`.
     """
 
     results: Results
     runs: list
+    searches: list[Search] = dataclasses.field(default_factory=list)
 
     @functools.cached_property
     def groups(self):
@@ -39,7 +44,7 @@ def read_inputs(paths):
     """Reads runs and results, and checks that they belong together.
 
     Args:
-        paths: Folders of runs, folders of results, or results files.
+        paths: Folders of runs, of searches, or of results, or results files.
 
     Returns:
         `Material`.
@@ -48,7 +53,7 @@ def read_inputs(paths):
         InputError: If a path is missing or something else, a file is damaged,
             or the data sets differ.
     """
-    parts, runs, seen = [], [], set()
+    parts, runs, searches, seen = [], [], [], set()
     for path in map(pathlib.Path, paths):
         if not path.exists():
             raise InputError(
@@ -57,27 +62,32 @@ def read_inputs(paths):
                 "runs/digits or results/digits."
             )
         file = results_file(path)
-        run = is_run(path)
-        if file is None and not run:
+        run, search = is_run(path), is_search(path)
+        if file is None and not run and not search:
             raise InputError(
-                "Every input must be the folder of a run (config.json) or of "
-                f"results (results.json). Received: {path}, which holds "
-                "neither. Pass for instance runs/digits or results/digits."
+                "Every input must be the folder of a run (config.json), of a "
+                "search (search.json) or of results (results.json). "
+                f"Received: {path}, which holds none of them. Pass for "
+                "instance runs/digits or results/digits."
             )
+        if search and path.resolve() not in seen:
+            seen.add(path.resolve())
+            searches.append(read_search(path))
         if file is not None and file.resolve() not in seen:
             seen.add(file.resolve())
             parts.append((file, read_results(file)))
         if run and path.resolve() not in seen:
             seen.add(path.resolve())
             runs.append(read_run(path))
-    _check_same_data(parts, runs)
+    shared = [read_run(s.stage_1) for s in searches if is_run(s.stage_1)]
+    _check_same_data(parts, runs + shared)
     if parts:
         results = merge_results([part for _, part in parts])
     else:
-        results = Results(dataset=_dataset(runs))
+        results = Results(dataset=_dataset(runs + shared, searches))
     for run in runs:
         _add_run(results, run)
-    return Material(results, runs)
+    return Material(results, runs, searches)
 
 
 def _check_same_data(parts, runs):
@@ -97,11 +107,14 @@ def _check_same_data(parts, runs):
             )
 
 
-def _dataset(runs):
-    """Returns what runs alone know of their data."""
+def _dataset(runs, searches):
+    """Returns what runs and searches alone know of their data."""
     for run in runs:
         if run.metadata is not None and "dataset" in run.metadata:
             return run.metadata["dataset"]
+    if not runs:
+        # One that has not begun.
+        return {"name": searches[0].config.data.dataset, "fingerprint": None}
     data = runs[0].config.get("data", {})
     return {
         "name": str(data.get("dataset", "an unnamed data set")),

@@ -7,15 +7,17 @@ import json
 import pathlib
 import statistics
 
+from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
 from gdd_keras.files import write_bytes
 from gdd_keras.files import write_json
 from gdd_keras.files import write_text
+from gdd_keras.tuning.curves import weight_png
 
 __all__ = [
     "TrialResult",
-    "describe_values",
+    "completed",
     "read_trials",
     "write_outcome",
 ]
@@ -73,14 +75,6 @@ class TrialResult:
         write_json(pathlib.Path(folder) / _RESULT, values)
 
 
-def describe_values(values):
-    """Returns the values of a trial as text."""
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in values.items()
-    )
-
-
 def read_trials(search):
     """Reads all trials that have ended.
 
@@ -89,24 +83,48 @@ def read_trials(search):
 
     Returns:
         List of `TrialResult`, in order.
+
+    Raises:
+        InputError: If a file is damaged.
     """
     trials = []
     for file in sorted(search.path.glob("trial_*/trial.json")):
-        state = json.loads(file.read_text())
-        result = file.with_name(_RESULT)
-        if state["status"] not in ("COMPLETED", "FAILED"):
-            continue
-        if result.exists():
-            trial = TrialResult(**json.loads(result.read_text()))
-        else:
-            # Its process died before it could write.
-            values = state["hyperparameters"]["values"]
-            trial = TrialResult({name: values[name] for name in search.space})
-        trial.trial_id, trial.status = state["trial_id"], state["status"]
-        if trial.status == "FAILED" and trial.failure is None:
-            trial.failure = state["message"] or "unknown"
-        trials.append(trial)
+        try:
+            trial = _read_trial(search, file)
+        except (LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{file.parent} must hold a trial of a search, whole. "
+                f"Received: {error!r}. Move it away."
+            ) from error
+        if trial.status in ("COMPLETED", "FAILED"):
+            trials.append(trial)
     return trials
+
+
+def _read_trial(search, file):
+    """Reads KerasTuner's file and ours."""
+    state = json.loads(file.read_text())
+    result = file.with_name(_RESULT)
+    if result.exists():
+        trial = TrialResult(**json.loads(result.read_text()))
+    else:
+        # Its process died before it could write, or is at work.
+        values = state["hyperparameters"]["values"]
+        trial = TrialResult({name: values[name] for name in search.space})
+    trial.trial_id, trial.status = state["trial_id"], state["status"]
+    if trial.status == "FAILED" and trial.failure is None:
+        trial.failure = state["message"] or "unknown"
+    return trial
+
+
+def completed(trials):
+    """Returns the trials that can be compared.
+
+    Those of Hyperband that were stopped early are left out.
+    """
+    done = [trial for trial in trials if trial.status == "COMPLETED"]
+    longest = max((trial.epochs or 0 for trial in done), default=0)
+    return [trial for trial in done if (trial.epochs or 0) == longest]
 
 
 def write_outcome(search):
@@ -123,18 +141,16 @@ def write_outcome(search):
     """
     trials = read_trials(search)
     write_text(search.path / "trials.csv", _table(search, trials))
-    done = [trial for trial in trials if trial.status == "COMPLETED"]
+    done = completed(trials)
     if not done:
         return None
-    # Hyperband's shorter trials were stopped early: only equals compare.
-    longest = max(trial.epochs or 0 for trial in done)
-    done = [trial for trial in done if (trial.epochs or 0) == longest]
     best = max(done, key=lambda trial: trial.mean)
     config = make_config(base=search.config, **best.values)
     write_text(search.path / "best_config.json", config_to_json(config))
     for name in ("omega_g", "omega_l"):
         if name in search.space:
-            write_bytes(search.path / f"{name}.png", _curve(search, done, name))
+            content = weight_png(search, done, name)
+            write_bytes(search.path / f"{name}.png", content)
     return best
 
 
@@ -171,53 +187,3 @@ def _table(search, trials):
             }
         )
     return text.getvalue()
-
-
-def _curve(search, trials, name):
-    """Draws accuracy against one weight; returns PNG bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    others = [other for other in search.space if other != name]
-    values = sorted({trial.values[name] for trial in trials})
-    positive = [value for value in values if value > 0]
-    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    groups = {}
-    for trial in trials:
-        rest = describe_values({o: trial.values[o] for o in others})
-        groups.setdefault(rest, []).append(trial)
-    lines = len(groups) <= 6
-    for rest, group in groups.items():
-        group.sort(key=lambda trial: trial.values[name])
-        axes.errorbar(
-            [trial.values[name] for trial in group],
-            [100 * trial.mean for trial in group],
-            yerr=[100 * (trial.std or 0.0) for trial in group],
-            marker="o",
-            capsize=3,
-            # Of many short lines none could be followed.
-            linestyle="-" if lines else "none",
-            color=None if lines else "C0",
-            alpha=1.0 if lines else 0.6,
-            label=rest or None,
-        )
-    if positive:
-        axes.set_xscale("symlog", linthresh=min(positive))
-    axes.set_xticks(values, [f"{value:g}" for value in values], rotation=45)
-    axes.minorticks_off()
-    axes.set_xlabel(name)
-    axes.set_ylabel("accuracy on held-out images, %")
-    axes.set_title(
-        f"stream, IPC {search.tuning.trial_ipc}, "
-        f"{search.config.evaluation.network}, {search.tuning.trial_epochs} "
-        "epochs; bars: sample deviation over networks",
-        fontsize=9,
-    )
-    axes.grid(alpha=0.3)
-    if lines and others:
-        axes.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

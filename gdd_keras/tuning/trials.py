@@ -29,8 +29,8 @@ from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
 from gdd_keras.training import plan_training
 from gdd_keras.training import train_stage
+from gdd_keras.tuning.curves import describe_values
 from gdd_keras.tuning.outcome import TrialResult
-from gdd_keras.tuning.outcome import describe_values
 from gdd_keras.tuning.space import HYPERBAND_EPOCHS
 from gdd_keras.tuning.space import num_trials
 from gdd_keras.tuning.workers import EXIT_FULL

@@ -142,7 +142,7 @@ def test_missing_path(tmp_path):
 
 def test_folder_of_something_else(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match="which holds neither. Pass"):
+    with pytest.raises(InputError, match="which holds none of them. Pass"):
         read_inputs([tmp_path])
 
 

@@ -5,13 +5,14 @@ import statistics
 import pytest
 from PIL import Image
 
+from gdd_keras.config import InputError
 from gdd_keras.config import TuningConfig
 from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
 from gdd_keras.files import write_json
+from gdd_keras.tuning.curves import describe_values
 from gdd_keras.tuning.directory import open_search
 from gdd_keras.tuning.outcome import TrialResult
-from gdd_keras.tuning.outcome import describe_values
 from gdd_keras.tuning.outcome import read_trials
 from gdd_keras.tuning.outcome import write_outcome
 
@@ -84,6 +85,13 @@ def test_shorter_trials_of_hyperband_do_not_compete(search):
     add(search, "01", (0.01, 0.0), accuracies=[0.4], epochs=9)
     add(search, "02", (0.01, 0.001), accuracies=[0.5], epochs=9)
     assert write_outcome(search).trial_id == "02"
+
+
+def test_damaged_trial(search):
+    add(search, "00", (0.0, 0.0), accuracies=[0.5])
+    (search.trial("00") / "result.json").write_text("{")
+    with pytest.raises(InputError, match="trial_00 must hold a trial"):
+        read_trials(search)
 
 
 def test_results_as_text(tmp_path):

@@ -1,0 +1,156 @@
+import collections
+import os
+import signal
+import types
+
+import pytest
+
+from gdd_keras.config import InputError
+from gdd_keras.config import RunError
+from gdd_keras.tuning.workers import EXIT_FULL
+from gdd_keras.tuning.workers import Workers
+from gdd_keras.tuning.workers import local_address
+
+# What processes of these tests run instead of training.
+MODULE = """
+import os, pathlib, signal
+from gdd_keras.config import InputError, RunError
+
+
+def log(search, text):
+    with open(search, "a") as file:
+        file.write(text + "\\n")
+
+
+def lines(search):
+    path = pathlib.Path(search)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def train_stage_1(search, verbose):
+    log(search, f"stage 1 {verbose}")
+    if "bad" in search:
+        raise InputError("`pool` must be another")
+    if "nan" in search:
+        raise RunError("a loss became nan")
+    if "dies" in search:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_trials(search, verbose):
+    name = os.environ["KERASTUNER_TUNER_ID"]
+    threads = os.environ["TF_NUM_INTRAOP_THREADS"]
+    earlier = lines(search)
+    log(search, f"{name} {threads} {os.environ.get('ADDRESS')}")
+    if "full" in search and len(earlier) < 2:
+        raise SystemExit(75)
+    if "crash" in search and len(earlier) < 2 or "always" in search:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "bad" in search:
+        raise InputError("`omega_l` must be another")
+"""
+
+
+@pytest.fixture
+def workers(tmp_path, monkeypatch):
+    (tmp_path / "module_of_processes.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(name, verbose=1):
+        search = str(tmp_path / name)
+        pool = Workers(
+            "module_of_processes", search, {"ADDRESS": "here"}, verbose
+        )
+
+        def log():
+            with open(search) as file:
+                return sorted(file.read().splitlines())
+
+        return pool, log
+
+    return make
+
+
+def test_stage_1(workers):
+    pool, log = workers("good")
+    pool.train_stage_1()
+    assert log() == ["stage 1 1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("bad", InputError, "^`pool` must be another$"),
+        ("nan", RunError, "^a loss became nan$"),
+        ("dies", RunError, "stage 1 ended with exit code -9.*goes on"),
+    ],
+)
+def test_stage_1_fails(name, error, message, workers):
+    with pytest.raises(error, match=message):
+        workers(name)[0].train_stage_1()
+
+
+def test_cores_are_shared(workers, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6))
+    pool, log = workers("good")
+    pool.run_trials(2, name="w")
+    assert log() == ["w-0 3 here", "w-1 3 here"]
+
+
+def test_full_worker_is_replaced(workers, capfd):
+    assert EXIT_FULL == 75
+    pool, log = workers("full")
+    pool.run_trials(1, name="w")
+    assert len(log()) == 3
+    assert capfd.readouterr() == ("", "")
+
+
+def test_crashed_worker_is_replaced(workers, capfd):
+    pool, log = workers("crash")
+    pool.run_trials(1, name="w")
+    assert len(log()) == 3
+    told = capfd.readouterr().out.splitlines()
+    assert (
+        told
+        == ["w-0: its process ended with exit code -9; starting it anew"] * 2
+    )
+
+
+def test_worker_that_never_runs(workers):
+    pool, log = workers("always", verbose=0)
+    with pytest.raises(RunError, match="w-0 does not run: its process ended"):
+        pool.run_trials(1, name="w")
+    assert len(log()) == 3
+
+
+def test_trial_that_kills_its_processes_fails(workers):
+    """The third crash in one trial ends the trial, not the search."""
+    pool, log = workers("crash", verbose=0)
+    trial = types.SimpleNamespace(trial_id="07", status="RUNNING", message=None)
+    ended = []
+    oracle = types.SimpleNamespace(
+        ongoing_trials={"w-0": trial}, end_trial=ended.append
+    )
+    crashes = collections.Counter()
+    process = types.SimpleNamespace(exitcode=-signal.SIGKILL)
+    for expected in ([], [], [trial]):
+        pool._note_crash("w-0", process, oracle, crashes)
+        assert ended == expected
+    assert trial.status == "FAILED"
+    assert trial.message == "its process ended with exit code -9, 3 times"
+
+
+def test_what_a_worker_finds_wrong(workers):
+    with pytest.raises(InputError, match="^`omega_l` must be another$"):
+        workers("bad")[0].run_trials(2)
+
+
+def test_chief_that_ended(workers):
+    with pytest.raises(RunError, match="the chief ended: OSError"):
+        workers("full")[0].run_trials(1, failures=[OSError("port taken")])
+
+
+def test_address_is_local():
+    address = local_address()
+    assert address["KERASTUNER_ORACLE_IP"] == "127.0.0.1"
+    assert 1024 < int(address["KERASTUNER_ORACLE_PORT"]) < 65536
