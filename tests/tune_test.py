@@ -122,8 +122,7 @@ def test_search_survives_the_end_of_its_chief(folder, own_networks):
     ]
     process = start(own_networks, arguments)
     search = folder / "runs" / "digits-search"
-    results = search.glob("trial_*/result.json")
-    wait_for(lambda: any(results), process)
+    wait_for(lambda: any(search.glob("trial_*/result.json")), process)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
