@@ -162,7 +162,8 @@ def test_everything_is_in_tensorboard(finished):
         for tag in tags:
             points = events.Tensors(tag)
             steps = [point.step for point in points]
-            assert len(steps) >= 2
+            # A stage of four steps is timed once.
+            assert len(steps) >= (1 if tag.startswith("speed") else 2)
             assert steps == sorted(set(steps))
             for point in points:
                 assert np.isfinite(tf.make_ndarray(point.tensor_proto))
