@@ -67,7 +67,7 @@ def test_what_is_trained_and_scored(
     monkeypatch.setattr(SourceScorer, "score_of", Result, raising=False)
     monkeypatch.setattr(SourceScorer, "score", score)
     monitor(tmp_path, trainer, fit, toy_dataset, config, 5, seed=3)
-    # 300 classes of 2 images are 6 steps of up to 256 images.
+    # An epoch of three classes by two images is one step.
     assert seen == [(3, 300, "validation")]
     seen.clear()
     few = dataclasses.replace(config, eval_epochs=20, protocol="fixed")
