@@ -10,16 +10,13 @@ import tensorflow as tf
 from PIL import Image
 
 from gdd_keras.config import RunError
-from gdd_keras.files import write_bytes
 
 __all__ = [
     "Checkpoint",
     "Deadline",
-    "ImageGrid",
     "LearningRateDecay",
     "PoolRedraw",
     "StopOnNaN",
-    "TensorBoardScalars",
     "image_grid",
     "png_bytes",
 ]
@@ -39,16 +36,25 @@ class PoolRedraw(keras.callbacks.Callback):
 
     Args:
         redraw_steps: Steps between draws.
+        writer: `tf.summary` writer that notes each draw as `pool/network`
+            and `pool/index`, or `None`.
     """
 
-    def __init__(self, redraw_steps):
+    def __init__(self, redraw_steps, writer=None):
         super().__init__()
         self.redraw_steps = redraw_steps
+        self.writer = writer
 
     def on_train_batch_begin(self, batch, logs=None):
-        number = int(self.model.step) // self.redraw_steps
-        if int(self.model.pool.draw_count.numpy()) != number:
-            self.model.pool.draw(number)
+        step, pool = int(self.model.step), self.model.pool
+        number = step // self.redraw_steps
+        if int(pool.draw_count.numpy()) == number:
+            return
+        pool.draw(number)
+        if self.writer is not None:
+            with self.writer.as_default(step=step):
+                tf.summary.text("pool/network", pool.current_name)
+                tf.summary.scalar("pool/index", int(pool.index.numpy()))
 
 
 class LearningRateDecay(keras.callbacks.Callback):
@@ -162,67 +168,6 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.manager.save(checkpoint_number=int(self.model.step))
         self.on_saved()
-
-
-class TensorBoardScalars(keras.callbacks.Callback):
-    """Writes every loss term at its training step, tags `losses/<term>`.
-
-    Args:
-        writer: `tf.summary` writer.
-        every_steps: Steps between points.
-    """
-
-    def __init__(self, writer, every_steps=50):
-        super().__init__()
-        self.writer = writer
-        self.every_steps = every_steps
-        self._last = -every_steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.step)
-        if step - self._last >= self.every_steps:
-            self._write(step, logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._write(int(self.model.step), logs)
-        self.writer.flush()
-
-    def _write(self, step, logs):
-        self._last = step
-        with self.writer.as_default(step=step):
-            for name, value in (logs or {}).items():
-                tf.summary.scalar(f"losses/{name}", value)
-            rate = self.model.generator_optimizer.learning_rate
-            tf.summary.scalar("learning_rate/generator", float(rate))
-
-
-class ImageGrid(keras.callbacks.Callback):
-    """Shows the moving-average generator after every epoch.
-
-    One row per class, the same latents each time, as a PNG and in
-    TensorBoard. Runs before `Checkpoint`; see `image_grid` for NaN.
-
-    Args:
-        directory: `pathlib.Path` for the PNGs.
-        prefix: Start of the file names.
-        writer: `tf.summary` writer.
-        seed: Integer seed of the latents.
-    """
-
-    def __init__(self, directory, prefix, writer, seed=0):
-        super().__init__()
-        self.directory = directory
-        self.prefix = prefix
-        self.writer = writer
-        self.seed = seed
-
-    def on_epoch_end(self, epoch, logs=None):
-        grid = image_grid(self.model.averaged_generator, self.seed)
-        name = f"{self.prefix}_{epoch + 1:03d}.png"
-        write_bytes(self.directory / name, png_bytes(grid))
-        with self.writer.as_default(step=int(self.model.step)):
-            tf.summary.image("images/generated", grid[None])
-        self.writer.flush()
 
 
 def image_grid(generator, seed=0, columns=10, max_rows=20):

@@ -96,6 +96,10 @@ class ConditionalGAN(keras.Model):
             name: keras.metrics.Mean(name=name)
             for name in [*names, *self.extra_metric_names]
         }
+        self._norm_trackers = {
+            name: keras.metrics.Mean(name=f"{name}_gradient_norm")
+            for name in ("generator", "discriminator")
+        }
         # A model with nothing but a train_step would count as unbuilt.
         self.built = True
 
@@ -109,7 +113,27 @@ class ConditionalGAN(keras.Model):
 
     @property
     def metrics(self):
-        return list(self._trackers.values())
+        # Keras resets what is listed here at the start of an epoch.
+        return [*self._trackers.values(), *self._norm_trackers.values()]
+
+    @property
+    def loss_weights(self):
+        """Multipliers of the generator's loss terms, metric name to float."""
+        weights = {"adversarial_loss": 1.0}
+        if self.has_class_logits:
+            weights["classification_loss"] = self.auxiliary_weight
+        return weights
+
+    def gradient_norms(self):
+        """Returns the Euclidean norms of the last steps' gradients.
+
+        They are no part of the logs, to keep the progress bar short.
+
+        Returns:
+            Dict from network (`generator`, `discriminator`) to the mean norm
+            over the epoch so far, a float >= 0.
+        """
+        return {n: float(m.result()) for n, m in self._norm_trackers.items()}
 
     def state(self):
         """Returns all that a checkpoint must hold, name to trackable."""
@@ -213,6 +237,7 @@ class ConditionalGAN(keras.Model):
                 )
         variables = self.discriminator.trainable_variables
         gradients = tape.gradient(total, variables)
+        self._note_norm("discriminator", gradients)
         self.discriminator_optimizer.apply(gradients, variables)
         return losses
 
@@ -247,13 +272,25 @@ class ConditionalGAN(keras.Model):
             losses["adversarial_loss"] = generator_loss(
                 self.adversarial_loss, outputs["scores"]
             )
-            total = losses["adversarial_loss"]
             if self.has_class_logits:
                 losses["classification_loss"] = classification_loss(
                     labels, outputs["class_logits"]
                 )
-                total += self.auxiliary_weight * losses["classification_loss"]
+            total = self._weighted_sum(losses)
         return losses, tape.gradient(total, generated_images)
+
+    def _weighted_sum(self, losses):
+        """Returns the sum of the terms that have a weight, times theirs."""
+        return sum(
+            weight * losses[name]
+            for name, weight in self.loss_weights.items()
+            if name in losses
+        )
+
+    def _note_norm(self, network, gradients):
+        """Tracks the global norm of a network's gradients."""
+        norm = tf.linalg.global_norm(gradients)
+        self._norm_trackers[network].update_state(norm)
 
     def _apply_to_generator(self, tape, generated_images, image_gradients):
         """Carries gradients at the images back to the generator's weights."""
@@ -263,6 +300,7 @@ class ConditionalGAN(keras.Model):
         gradients = tape.gradient(
             generated_images, variables, output_gradients=image_gradients
         )
+        self._note_norm("generator", gradients)
         self.generator_optimizer.apply(gradients, variables)
 
     def _finish_step(self, losses):

@@ -418,6 +418,12 @@ class RunConfig(_Section):
         "the training images, at least 200).",
         minimum=1,
     )
+    monitor_every: int = option(
+        0,
+        "Epochs between accuracies on held-out images, of a network trained "
+        "for 300 steps on generated ones (0: none).",
+        minimum=0,
+    )
     steps_per_execution: int = option(
         4, "Training steps per call into TensorFlow.", minimum=1, maximum=1000
     )

@@ -78,6 +78,11 @@ def _add_arguments(parser):
         "nothing, write nothing.",
     )
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="Profile a few steps of each stage for TensorBoard.",
+    )
+    parser.add_argument(
         "--quiet", action="store_true", help="Print only the last screen."
     )
     add_config_flags(parser)
@@ -118,6 +123,7 @@ def _run(arguments):
         dataset,
         verbose=0 if arguments.quiet else 1,
         started=started,
+        profile=arguments.profile,
     )
     _print_last_screen(result)
 

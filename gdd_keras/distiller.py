@@ -69,6 +69,15 @@ class GenerativeDistiller(ConditionalGAN):
         """Whether any matching term has a weight."""
         return self.omega_g > 0 or self.omega_l > 0
 
+    @property
+    def loss_weights(self):
+        """Multipliers of the terms of eq. 8, metric name to float."""
+        return {
+            **super().loss_weights,
+            "global_loss": self.omega_g,
+            "local_loss": self.omega_l,
+        }
+
     def continue_from(self, gan):
         """Starts the moving average and its warm-up where stage 1 ended.
 
@@ -107,18 +116,13 @@ class GenerativeDistiller(ConditionalGAN):
         tape, generated_images, losses, image_gradients = (
             self._adversarial_step(real_images, data["labels"])
         )
-        total = losses["adversarial_loss"]
-        if self.has_class_logits:
-            total += self.auxiliary_weight * losses["classification_loss"]
         if self.matches:
             terms, matching_gradients = self._matching_terms(
                 data, real_images, tf.stop_gradient(generated_images)
             )
             losses.update(terms)
-            total += self.omega_g * terms["global_loss"]
-            total += self.omega_l * terms["local_loss"]
             image_gradients += matching_gradients
-        losses["total_loss"] = total
+        losses["total_loss"] = self._weighted_sum(losses)
         self._apply_to_generator(tape, generated_images, image_gradients)
         return self._finish_step(losses)
 
@@ -146,8 +150,8 @@ class GenerativeDistiller(ConditionalGAN):
                 local_loss = feature_matching_loss(
                     real_features, features, self.matching_reduction
                 )
-                weighted = (
-                    self.omega_g * global_loss + self.omega_l * local_loss
+                weighted = self._weighted_sum(
+                    {"global_loss": global_loss, "local_loss": local_loss}
                 )
             gradient = tape.gradient(weighted, generated_images)
             return global_loss, local_loss, pool_loss, gradient

@@ -16,6 +16,8 @@ from gdd_keras.export import update_metadata
 from gdd_keras.files import write_bytes
 from gdd_keras.generator_api import load_generator
 from gdd_keras.metadata import method_name
+from gdd_keras.monitoring import hyperparameters
+from gdd_keras.monitoring import write_hparams
 from gdd_keras.training import Plan
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
@@ -55,6 +57,7 @@ def distill_dataset(
     dataset=None,
     verbose=1,
     started=None,
+    profile=False,
 ):
     """Trains both stages, exports the generator, and scores it.
 
@@ -69,6 +72,7 @@ def distill_dataset(
         verbose: 1 for progress bars and one line per stage, 0 for silence.
         started: `time.monotonic()` at which the time budget began; default:
             now.
+        profile: Whether to profile a few steps of each stage.
 
     Returns:
         `JobResult`.
@@ -98,18 +102,21 @@ def distill_dataset(
     plans = _plans(run, stages, config, dataset, started)
     for line in _describe(dataset, stages, plans, config.evaluation):
         say(line)
+    if not run.score_events.exists():
+        write_hparams(run.score_events, hyperparameters(config), {})
     previous = None
     for stage, plan in zip(stages, plans, strict=True):
         say(f"\n{_STAGE_TITLES[stage.name]}")
         if previous is not None:
             stage.trainer.continue_from(previous.trainer)
-        train_stage(stage, plan, run, config, verbose)
+        train_stage(stage, plan, run, config, verbose, profile=profile)
         previous = stage
     if "export" not in run.state:
         _export(run, stages[-1].trainer, config, dataset, saved_models)
     say(f"\nexported {run.state['export']}")
     if config.evaluation.num_seeds > 0:
-        _score(run, dataset, config, verbose)
+        step = int(stages[-1].trainer.step)
+        _score(run, dataset, config, step, verbose)
     run.save(done=True)
     return _result(run)
 
@@ -231,7 +238,7 @@ def _export(run, trainer, config, dataset, saved_models):
     run.save(export=str(version))
 
 
-def _score(run, dataset, config, verbose):
+def _score(run, dataset, config, step, verbose):
     """Scores the export, once, on the test split."""
     # Only sets that come without any test images fall back.
     split = "test" if dataset.test is not None else "validation"
@@ -246,6 +253,12 @@ def _score(run, dataset, config, verbose):
     )
     summary = summarize(scores)
     update_metadata(run.state["export"], scores=[summary])
+    write_hparams(
+        run.score_events,
+        hyperparameters(config),
+        {f"accuracy/{split}": summary["accuracy_mean"]},
+        step,
+    )
     run.save(summary=summary)
 
 

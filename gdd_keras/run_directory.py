@@ -67,6 +67,11 @@ class RunDirectory:
         """Returns the folder of a stage's event files."""
         return self.path / "tensorboard" / stage
 
+    @property
+    def score_events(self):
+        """Folder of event files of no stage: the settings and accuracies."""
+        return self.tensorboard("score")
+
     def checkpoints(self, stage):
         """Returns the folder of a stage's checkpoints."""
         return self.path / "checkpoints" / stage

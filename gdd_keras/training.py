@@ -1,5 +1,6 @@
 """Both training stages: built, planned, run, and continued after a stop."""
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -9,16 +10,21 @@ import tensorflow as tf
 
 from gdd_keras.callbacks import Checkpoint
 from gdd_keras.callbacks import Deadline
-from gdd_keras.callbacks import ImageGrid
 from gdd_keras.callbacks import LearningRateDecay
 from gdd_keras.callbacks import PoolRedraw
 from gdd_keras.callbacks import StopOnNaN
-from gdd_keras.callbacks import TensorBoardScalars
 from gdd_keras.cgan import ConditionalGAN
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.data.dataset import Dataset
 from gdd_keras.data.pipeline import training_batches
 from gdd_keras.distiller import GenerativeDistiller
+from gdd_keras.monitoring import HeldOutAccuracy
+from gdd_keras.monitoring import ImageGrid
+from gdd_keras.monitoring import Profile
+from gdd_keras.monitoring import TensorBoardScalars
+from gdd_keras.monitoring import first_images
+from gdd_keras.monitoring import write_graph
 from gdd_keras.networks import ModelPool
 from gdd_keras.networks import build_discriminator
 from gdd_keras.networks import build_generator
@@ -42,6 +48,7 @@ class Stage:
         steps: Steps that the config asks for.
         batches: Function of the first step, giving the `tf.data.Dataset`.
         batch_size: Real images per step.
+        dataset: `Dataset` that it trains on.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Stage:
     steps: int
     batches: object
     batch_size: int
+    dataset: Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +212,9 @@ def plan_training(stages, config, dataset, seconds_left=None, timed=True):
     ]
 
 
-def train_stage(stage, plan, run, config, verbose=1, last_epoch=None):
+def train_stage(
+    stage, plan, run, config, verbose=1, last_epoch=None, profile=False
+):
     """Trains one stage, continuing from its last checkpoint if there is one.
 
     Args:
@@ -216,6 +226,7 @@ def train_stage(stage, plan, run, config, verbose=1, last_epoch=None):
         last_epoch: Epochs of the plan after which to pause; `None` trains
             all. Learning rates follow the whole plan, so that training in
             several calls equals training in one.
+        profile: Whether to profile a few steps for TensorBoard.
 
     Raises:
         RunError: If a loss becomes NaN, or no checkpoint can be read.
@@ -245,7 +256,6 @@ def train_stage(stage, plan, run, config, verbose=1, last_epoch=None):
     epochs = min(plan.epochs, last_epoch or plan.epochs)
     if epochs < plan.epochs and done >= epochs * plan.steps_per_epoch:
         return
-    writer = tf.summary.create_file_writer(str(run.tensorboard(stage.name)))
     started, seconds_before = time.monotonic(), run.state["seconds"]
 
     def save_progress():
@@ -261,27 +271,77 @@ def train_stage(stage, plan, run, config, verbose=1, last_epoch=None):
             plan.seconds,
             rates,
         ),
-        TensorBoardScalars(writer),
-        ImageGrid(run.images, stage.name, writer, config.run.seed),
-        Checkpoint(manager, save_progress),
     ]
-    if trainer.matches:
-        callbacks.insert(0, PoolRedraw(config.matching.pool_redraw_steps))
-    if plan.seconds is not None:
-        callbacks.append(Deadline(plan.seconds))
-    trainer.fit(
-        stage.batches(int(trainer.step)),
-        initial_epoch=done // plan.steps_per_epoch,
-        epochs=epochs,
-        steps_per_epoch=plan.steps_per_epoch,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=verbose,
-    )
-    writer.close()
+    with contextlib.ExitStack() as writers:
+        callbacks += _monitors(stage, run, config, writers)
+        callbacks.append(Checkpoint(manager, save_progress))
+        if plan.seconds is not None:
+            callbacks.append(Deadline(plan.seconds))
+        if profile:
+            callbacks.append(Profile(run.tensorboard(stage.name)))
+        trainer.fit(
+            stage.batches(int(trainer.step)),
+            initial_epoch=done // plan.steps_per_epoch,
+            epochs=epochs,
+            steps_per_epoch=plan.steps_per_epoch,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=verbose,
+        )
     progress["done"] = epochs == plan.epochs
     progress["steps"] = int(trainer.step) - first_step
     save_progress()
+
+
+def _monitors(stage, run, config, writers):
+    """Returns the callbacks that write for TensorBoard.
+
+    Args:
+        stage: `Stage`.
+        run: `RunDirectory`.
+        config: `Config`.
+        writers: `contextlib.ExitStack` that closes their event files.
+    """
+
+    def open_writer(folder):
+        writer = tf.summary.create_file_writer(str(folder))
+        writers.callback(writer.close)
+        return writer
+
+    trainer, dataset, seed = stage.trainer, stage.dataset, config.run.seed
+    # A stage that another run trained left no events here.
+    first = not any(run.tensorboard(n).exists() for n in run.state["stages"])
+    writer = open_writer(run.tensorboard(stage.name))
+    if first:
+        write_graph(writer, trainer.generator, trainer.discriminator)
+    monitors = [
+        TensorBoardScalars(writer, stage.batch_size),
+        ImageGrid(
+            run.images,
+            stage.name,
+            writer,
+            dataset.class_names,
+            first_images(dataset.train, dataset.num_classes),
+            seed,
+        ),
+    ]
+    if trainer.matches:
+        redraw_steps = config.matching.pool_redraw_steps
+        monitors.append(PoolRedraw(redraw_steps, writer))
+    if config.run.monitor_every:
+        monitors.append(
+            HeldOutAccuracy(
+                dataset,
+                config.evaluation,
+                # One curve over both stages, in the run's row of the HParams
+                # tab.
+                open_writer(run.score_events),
+                config.run.monitor_every,
+                config.generation.label_mixing,
+                seed,
+            )
+        )
+    return monitors
 
 
 def _stage(
@@ -321,7 +381,7 @@ def _stage(
             extra_batches=pool_batches,
         )
 
-    return Stage(name, trainer, steps, batches, cgan.batch_size)
+    return Stage(name, trainer, steps, batches, cgan.batch_size, dataset)
 
 
 def _resolved(augmentation, dataset):

@@ -353,6 +353,51 @@ def test_auxiliary_weight_scales_the_class_gradient():
     np.testing.assert_allclose(two - none, 2 * (one - none), atol=1e-6)
 
 
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_gradient_norms_equal_those_of_plain_sgd(conditioning):
+    # SGD moves by rate x gradient; `dim` has no other moving weights.
+    gan = make("hinge", conditioning, "dim", rates=(0.5, 0.25))
+    networks = {"generator": gan.generator, "discriminator": gan.discriminator}
+    norms = []
+    for number in range(2):
+        before = {n: values(v.trainable_variables) for n, v in networks.items()}
+        gan.train_step(make_batch(number))
+        norms.append(
+            {
+                name: np.sqrt(
+                    sum(
+                        np.square(new - old).sum()
+                        for new, old in zip(
+                            values(network.trainable_variables),
+                            before[name],
+                            strict=True,
+                        )
+                    )
+                )
+                / rate
+                for (name, network), rate in zip(
+                    networks.items(), (0.5, 0.25), strict=True
+                )
+            }
+        )
+    # Running means of both steps. Differences of float32 weights are coarse.
+    for name, norm in gan.gradient_norms().items():
+        expected = (norms[0][name] + norms[1][name]) / 2
+        assert norm == pytest.approx(expected, rel=1e-4)
+    gan.reset_metrics()
+    assert gan.gradient_norms() == {"generator": 0.0, "discriminator": 0.0}
+
+
+def test_loss_weights():
+    gan = make(auxiliary_weight=0.3)
+    assert gan.loss_weights == {
+        "adversarial_loss": 1.0,
+        "classification_loss": 0.3,
+    }
+    projection = make(conditioning="projection", auxiliary_weight=0.3)
+    assert projection.loss_weights == {"adversarial_loss": 1.0}
+
+
 def test_state_names_everything_that_trains():
     gan = make(optimizer=keras.optimizers.Adam)
     state = gan.state()

@@ -126,31 +126,58 @@ def test_files_of_a_run(finished, digits_flags):
         assert tf.train.latest_checkpoint(run / "checkpoints" / stage)
 
 
-def test_every_loss_is_in_tensorboard(finished):
+def test_everything_is_in_tensorboard(finished):
     gan = {
         "losses/discriminator_loss",
         "losses/adversarial_loss",
         "losses/classification_loss",
         "losses/real_classification_loss",
+        "weighted/adversarial",
+        "weighted/classification",
+        "weighted/total",
+        "gradient_norm/generator",
+        "gradient_norm/discriminator",
         "learning_rate/generator",
-        "images/generated",
+        "learning_rate/discriminator",
+        "speed/images_per_second",
     }
     matching = {
         "losses/global_loss",
         "losses/local_loss",
         "losses/pool_loss",
         "losses/total_loss",
+        "weighted/global",
+        "weighted/local",
+        "pool/index",
     }
+    others = {"images/real_and_generated", "pool/network"}
     for stage, tags in (("cgan", gan), ("distill", gan | matching)):
         path = finished[0] / "runs" / "digits" / "tensorboard" / stage
         events = EventAccumulator(str(path), size_guidance={"tensors": 0})
         events.Reload()
-        assert set(events.Tags()["tensors"]) == tags
-        for tag in tags - {"images/generated"}:
+        assert set(events.Tags()["tensors"]) - others == tags
+        assert "images/real_and_generated" in events.Tags()["tensors"]
+        # The networks of a run are the same in both stages.
+        assert events.Tags()["graph"] == (stage == "cgan")
+        for tag in tags:
             points = events.Tensors(tag)
-            assert len(points) >= 2
+            steps = [point.step for point in points]
+            # A stage of four steps is timed once.
+            assert len(steps) >= (1 if tag.startswith("speed") else 2)
+            assert steps == sorted(set(steps))
             for point in points:
                 assert np.isfinite(tf.make_ndarray(point.tensor_proto))
+
+
+def test_score_is_in_tensorboard(finished):
+    path = finished[0] / "runs" / "digits" / "tensorboard" / "score"
+    events = EventAccumulator(str(path)).Reload()
+    (point,) = events.Tensors("accuracy/test")
+    metadata = read_metadata(finished[0] / "saved_models" / "digits" / "1")
+    assert point.step == 12
+    assert tf.make_ndarray(point.tensor_proto) == pytest.approx(
+        metadata["scores"][0]["accuracy_mean"]
+    )
 
 
 def test_export_and_its_metadata(finished):

@@ -141,6 +141,12 @@ def test_one_batch_compiled_and_eager(conditioning):
     expected += 0.7 * logs["global_loss"] + 0.3 * logs["local_loss"]
     expected += 0.4 * logs.get("classification_loss", 0.0)
     assert logs["total_loss"] == pytest.approx(expected, rel=1e-5)
+    assert trainer.loss_weights == {
+        "adversarial_loss": 1.0,
+        "global_loss": 0.7,
+        "local_loss": 0.3,
+        **({"classification_loss": 0.4} if "class" in str(keys) else {}),
+    }
     assert logs["global_loss"] > 0
     assert logs["local_loss"] > 0
     assert not equal(values(trainer.generator.trainable_variables), generator)

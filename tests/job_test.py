@@ -4,7 +4,11 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
 
 from gdd_keras import job
 from gdd_keras import training
@@ -55,6 +59,24 @@ def test_result(finished):
     assert result.summary["num_seeds"] == 2
     # No test images: the held-out ones must do, and the score says so.
     assert result.summary["split"] == "validation"
+
+
+def test_row_of_the_hparams_tab(finished, config):
+    folder = finished[0].path / "tensorboard" / "score"
+    # Settings when training began, the score when it was there.
+    assert len(list(folder.iterdir())) == 2
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    tags = events.Reload().Tags()["tensors"]
+    # Named after the split, since this set has no test images.
+    assert set(tags) == {
+        "_hparams_/session_start_info",
+        "accuracy/validation",
+    }
+    (point,) = events.Tensors("accuracy/validation")
+    assert point.step == 12
+    accuracy = float(tf.make_ndarray(point.tensor_proto))
+    expected = finished[1].summary["accuracy_mean"]
+    assert accuracy == pytest.approx(expected)
 
 
 def test_metadata(finished, toy_dataset, config):

@@ -4,6 +4,9 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_file_loader import (
+    EventFileLoader,
+)
 
 from gdd_keras import training
 from gdd_keras.config import InputError
@@ -150,6 +153,69 @@ def test_paused_training_equals_training_at_once(
         assert steps == PLAN.steps_per_epoch * (last_epoch or PLAN.epochs)
         assert run.state["stages"]["distill"]["done"] == (last_epoch is None)
     assert_same_state(state_values(stages[1].trainer), whole[1])
+
+
+def events_of(path, stage):
+    """Tag to the steps at which it was written."""
+    steps = {}
+    folder = path / "tensorboard" / stage
+    for file in sorted(folder.glob("events*"), key=lambda f: f.stat().st_mtime):
+        for event in EventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                steps.setdefault(value.tag, []).append(event.step)
+            if event.graph_def:
+                steps.setdefault("graph", []).append(event.step)
+    return steps
+
+
+def test_every_epoch_is_in_tensorboard(whole):
+    for stage, ends in (("cgan", [2, 4, 6]), ("distill", [8, 10, 12])):
+        events = events_of(whole[0], stage)
+        # The first step of the stage is a point too.
+        assert events["losses/adversarial_loss"] == [ends[0] - 1, *ends]
+        assert events["weighted/total"] == [ends[0] - 1, *ends]
+        assert events["images/real_and_generated"] == ends
+    assert events["pool/index"] == events["pool/network"] == [6, 8, 10]
+    assert "accuracy/held_out" not in events
+    assert not (whole[0] / "tensorboard" / "score").exists()
+
+
+def test_resumed_run_writes_no_point_twice(config, toy_dataset, tmp_path):
+    for saves in (1, 5):
+        interrupt(tmp_path, config, toy_dataset, saves)
+    train(tmp_path, config, toy_dataset)
+    graphs = 0
+    for stage in ("cgan", "distill"):
+        for tag, steps in events_of(tmp_path, stage).items():
+            assert steps == sorted(set(steps)), tag
+            graphs += tag == "graph"
+    assert graphs == 1
+
+
+def test_held_out_accuracy_leaves_training_alone(
+    whole, config, own_networks, toy_dataset, tmp_path
+):
+    monitored = make_config(
+        base=config,
+        monitor_every=2,
+        network=f"{own_networks}:wide",
+        eval_epochs=3,
+    )
+    state = train(tmp_path, monitored, toy_dataset)
+    assert_same_state(state, whole[1])
+    # One curve over both stages; three epochs each.
+    events = events_of(tmp_path, "score")
+    assert events == {"accuracy/held_out": [4, 10]}
+
+
+def test_profile(config, toy_dataset, tmp_path):
+    (stage,) = build_stages(
+        make_config(base=config, distill_steps=0), toy_dataset
+    )
+    run = RunDirectory(tmp_path, config)
+    train_stage(stage, PLAN, run, config, verbose=0, profile=True)
+    found = tmp_path.glob("tensorboard/cgan/plugins/profile/*/*.xplane.pb")
+    assert len(list(found)) == 1
 
 
 def damage(path, stage, step, keep=0, noise=b""):

@@ -10,6 +10,8 @@ __all__ = ["accuracy_figure", "curve_figures", "weight_figure"]
 
 _PANEL = 3.4
 _HEIGHT = 2.7
+# Tags of curves, by their beginnings.
+_CURVES = ("losses/", "learning_rate/generator")
 
 
 def accuracy_figure(material):
@@ -95,7 +97,9 @@ def weight_figure(material):
 
 
 def curve_figures(run):
-    """Draws the scalars of a run, one small panel per tag.
+    """Draws losses and learning rate of a run, one small panel per tag.
+
+    TensorBoard has more: what is in the report must be readable on paper.
 
     Args:
         run: `Run`.
@@ -104,8 +108,9 @@ def curve_figures(run):
         Dict from stage to SVG text.
     """
     figures = {}
-    for stage in dict.fromkeys(curve.stage for curve in run.curves):
-        curves = [curve for curve in run.curves if curve.stage == stage]
+    shown = [curve for curve in run.curves if curve.tag.startswith(_CURVES)]
+    for stage in dict.fromkeys(curve.stage for curve in shown):
+        curves = [curve for curve in shown if curve.stage == stage]
         width, height = _size(len(curves), columns=3, panel=(2.4, 1.8))
         with draw(width, height) as (figure, result):
             for axes, curve in zip(

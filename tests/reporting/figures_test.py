@@ -89,12 +89,18 @@ def test_curve_figures(tmp_path):
         Curve("cgan", "losses/total", (1, 2, 3), (3.0, 2.0, 1.0)),
         Curve("cgan", "learning_rate/generator", (1,), (0.5,)),
         Curve("distill", "losses/global_loss", (4, 5), (1.0, 0.0)),
+        # Of these, TensorBoard is the place.
+        Curve("cgan", "weighted/total", (1, 2), (3.0, 2.0)),
+        Curve("cgan", "learning_rate/discriminator", (1,), (0.5,)),
+        Curve("score", "accuracy/held_out", (1, 2), (0.5, 0.75)),
     ]
     run = Run("toy", tmp_path, {}, {}, curves=curves)
     found = curve_figures(run)
     assert list(found) == ["cgan", "distill"]
     assert {"total", "learning_rate/generator"} <= set(texts(found["cgan"]))
     assert "global_loss" in texts(found["distill"])
+    assert "weighted/total" not in texts(found["cgan"])
+    assert "learning_rate/discriminator" not in texts(found["cgan"])
     assert curve_figures(Run("toy", tmp_path, {}, {})) == {}
 
 
