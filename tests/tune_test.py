@@ -1,4 +1,5 @@
 import csv
+import importlib
 import json
 import os
 import pathlib
@@ -74,9 +75,23 @@ def test_help_names_every_searchable_setting(capsys):
     assert "--trial-repeats" in text and "--cgan-steps" in text
 
 
-def start(own_networks, arguments, **environment):
-    """Starts the command in a process, as a user does."""
-    module = sys.modules.get(own_networks) or __import__(own_networks)
+@pytest.fixture
+def start(own_networks):
+    """Function that starts the command in a process, as a user does."""
+    processes = []
+
+    def start(arguments, **environment):
+        processes.append(_start(own_networks, arguments, environment))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def _start(own_networks, arguments, environment):
+    module = importlib.import_module(own_networks)
     paths = [pathlib.Path(tune.__file__).parents[1]]
     paths.append(pathlib.Path(module.__file__).parent)
     return subprocess.Popen(
@@ -113,14 +128,14 @@ def wait_for(condition, process):
 
 
 @pytest.mark.slow
-def test_search_survives_the_end_of_its_chief(folder, own_networks):
+def test_search_survives_the_end_of_its_chief(folder, start):
     arguments = [
         *("--workers", "2", "--tuner", "grid", "--omega-g", "0.01"),
         *("--omega-l", "0", "0.1"),
         # The second of these lets training diverge.
         *("--distill-learning-rate", "1e-4", "1e30"),
     ]
-    process = start(own_networks, arguments)
+    process = start(arguments)
     search = folder / "runs" / "digits-search"
     wait_for(lambda: any(search.glob("trial_*/result.json")), process)
     workers = psutil.Process(process.pid).children(recursive=True)
@@ -140,7 +155,7 @@ def test_search_survives_the_end_of_its_chief(folder, own_networks):
     ]
     before = {file: file.read_bytes() for file in ended}
 
-    output = finish(start(own_networks, arguments))
+    output = finish(start(arguments))
     assert "done: 4 trials, 2 of them failed" in output
     assert "stage 1" not in output.split("trial ")[0]
     assert "Traceback" not in output and "Warning" not in output
@@ -158,7 +173,7 @@ def test_search_survives_the_end_of_its_chief(folder, own_networks):
     assert (search / "omega_l.png").read_bytes().startswith(b"\x89PNG")
 
     # Once more: nothing is left to do.
-    output = finish(start(own_networks, arguments))
+    output = finish(start(arguments))
     assert "trial 1 of" not in output and "done: 4 trials" in output
     # Its best config is one that `distill` takes.
     from gdd_keras import distill
@@ -174,17 +189,14 @@ def test_search_survives_the_end_of_its_chief(folder, own_networks):
 
 
 @pytest.mark.slow
-def test_chief_and_worker_of_two_machines(folder, own_networks):
+def test_chief_and_worker_of_two_machines(folder, start):
     from gdd_keras.tuning.workers import local_address
 
     address = local_address()
     arguments = ["--omega-g", "0.01", "--max-trials", "1"]
-    chief = start(
-        own_networks, arguments, **address, KERASTUNER_TUNER_ID="chief"
-    )
-    worker = start(
-        own_networks, arguments, **address, KERASTUNER_TUNER_ID="other"
-    )
+    chief = start(arguments, **address, KERASTUNER_TUNER_ID="chief")
+    worker = start(arguments, **address, KERASTUNER_TUNER_ID="other")
+    wait_for(lambda: worker.poll() is not None, chief)
     output = finish(worker)
     assert "trial 1 of 1" in output
     output = finish(chief)
@@ -193,7 +205,7 @@ def test_chief_and_worker_of_two_machines(folder, own_networks):
 
 
 @pytest.mark.slow
-def test_wrong_setting_stops_a_search_at_once(folder, own_networks):
-    output = finish(start(own_networks, ["--search", "local_layer"]), 2)
+def test_wrong_setting_stops_a_search_at_once(folder, start):
+    output = finish(start(["--search", "local_layer"]), 2)
     assert "error: " in output and "block_1" in output
     assert "Traceback" not in output

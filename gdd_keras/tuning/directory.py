@@ -150,7 +150,7 @@ def open_search(
             pathlib.Path(parent), f"{name}-search"
         )
         if not fresh:
-            path = next((p for p in existing if _holds(p, wanted)), path)
+            path = next((p for p in existing if _fits(p, wanted)), path)
     search = dataclasses.replace(wanted, path=path)
     try:
         search.save()
@@ -164,7 +164,7 @@ def open_search(
 
 def _check_folder(path, wanted, fresh):
     """Raises `InputError` unless the search may use the folder."""
-    if not path.is_dir() or not any(path.iterdir()):
+    if not path.is_dir() or _is_empty(path):
         return
     if not is_search(path):
         raise InputError(
@@ -186,10 +186,17 @@ def _check_folder(path, wanted, fresh):
         )
 
 
-def _holds(path, wanted):
-    """Says whether a folder is a search with these settings."""
+def _is_empty(path):
+    """Says whether a folder holds nothing, or is being set up elsewhere."""
+    return all(entry.name.startswith(".") for entry in path.iterdir())
+
+
+def _fits(path, wanted):
+    """Says whether a folder is, or may become, this search's."""
+    if not path.is_dir():
+        return False
     try:
-        return is_search(path) and not _differences(read_search(path), wanted)
+        return _is_empty(path) or not _differences(read_search(path), wanted)
     except InputError:
         # Of another version, or damaged: no reason to refuse a new search.
         return False

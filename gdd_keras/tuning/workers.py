@@ -20,6 +20,7 @@ EXIT_FULL = 75
 _EXIT_BAD_INPUT = 2
 _EXIT_FAILED = 1
 _EXIT_INTERRUPTED = 130
+_THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
 # A trial that ends its process this often is taken for failed.
 _CRASHES = 3
 
@@ -112,8 +113,11 @@ class Workers:
             {
                 **self._address,
                 "KERASTUNER_TUNER_ID": name,
-                "TF_NUM_INTRAOP_THREADS": str(threads),
-                "OMP_NUM_THREADS": str(threads),
+                **{
+                    # What the user set for the whole command counts.
+                    variable: os.environ.get(variable, str(threads))
+                    for variable in _THREADS
+                },
                 # Several processes on one GPU must not take all its memory.
                 "TF_FORCE_GPU_ALLOW_GROWTH": "true",
             },

@@ -72,6 +72,17 @@ def test_given_folder(tmp_path):
         opened(tmp_path, search_dir=tmp_path / "other")
 
 
+def test_folder_that_another_machine_is_setting_up(tmp_path):
+    folder = tmp_path / "toy-search"
+    folder.mkdir()
+    (folder / ".writing-search.json").write_text("")
+    assert opened(tmp_path).path == folder
+    assert opened(tmp_path, search_dir=folder).path == folder
+    (tmp_path / "toy-search-2").write_text("a file")
+    changed = make_config("tiny", seed=1)
+    assert opened(tmp_path, changed).path.name == "toy-search-3"
+
+
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="must be one that can be made"):

@@ -92,9 +92,14 @@ def test_stage_1_fails(name, error, message, workers):
 
 def test_cores_are_shared(workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6))
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     pool, log = workers("good")
     pool.run_trials(2, name="w")
     assert log() == ["w-0 3 here", "w-1 3 here"]
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    pool, log = workers("set by the user")
+    pool.run_trials(2, name="w")
+    assert log() == ["w-0 1 here", "w-1 1 here"]
 
 
 def test_full_worker_is_replaced(workers, capfd):
