@@ -87,7 +87,8 @@ def start(own_networks):
     yield start
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def _start(own_networks, arguments, environment):
@@ -108,7 +109,7 @@ def _start(own_networks, arguments, environment):
 
 
 def finish(process, code=0):
-    output, _ = process.communicate(timeout=900)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == code, output
     return output
 
@@ -196,7 +197,6 @@ def test_chief_and_worker_of_two_machines(folder, start):
     arguments = ["--omega-g", "0.01", "--max-trials", "1"]
     chief = start(arguments, **address, KERASTUNER_TUNER_ID="chief")
     worker = start(arguments, **address, KERASTUNER_TUNER_ID="other")
-    wait_for(lambda: worker.poll() is not None, chief)
     output = finish(worker)
     assert "trial 1 of 1" in output
     output = finish(chief)
