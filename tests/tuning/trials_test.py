@@ -71,6 +71,8 @@ def test_trials_share_stage_1(search, toy_dataset, monkeypatch, capfd):
         assert len(trial.accuracies) == 4
         assert all(round(6 * a, 6).is_integer() for a in trial.accuracies)
         assert trial.seconds > 0 and trial.memory_mb > 100
+        # Its row of the HParams tab.
+        assert list(search.trial(trial.trial_id).glob("events.*"))
         for repeat in (0, 1):
             folder = search.trial(trial.trial_id) / f"repeat_{repeat}"
             state = json.loads((folder / "state.json").read_text())
