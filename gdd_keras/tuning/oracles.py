@@ -39,7 +39,7 @@ class _Durable:
             if trial_id not in waiting:
                 self._retry_queue.append(trial_id)
         # Taken from the end; the oldest comes first.
-        self._retry_queue.sort(reverse=True)
+        self._retry_queue.sort(key=int, reverse=True)
 
     def populate_space(self, trial_id):
         proposal = super().populate_space(trial_id)

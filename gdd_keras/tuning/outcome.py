@@ -88,7 +88,7 @@ def read_trials(search):
         InputError: If a file is damaged.
     """
     trials = []
-    for file in sorted(search.path.glob("trial_*/trial.json")):
+    for file in search.path.glob("trial_*/trial.json"):
         try:
             trial = _read_trial(search, file)
         except (LookupError, TypeError, ValueError) as error:
@@ -98,7 +98,8 @@ def read_trials(search):
             ) from error
         if trial.status in ("COMPLETED", "FAILED"):
             trials.append(trial)
-    return trials
+    # A search that was given more trials has names of two lengths.
+    return sorted(trials, key=lambda trial: int(trial.trial_id))
 
 
 def _read_trial(search, file):

@@ -83,6 +83,16 @@ def test_bayesian_finds_the_best_point(tmp_path, pretend):
     assert best.values == {"omega_g": 0.1, "omega_l": 0.01}
 
 
+def test_search_that_is_given_more_trials(tmp_path, pretend):
+    fitted = pretend()
+    run_trials(opened(tmp_path, "random", max_trials=5), verbose=0)
+    search = opened(tmp_path, "random", max_trials=12)
+    run_trials(search, verbose=0)
+    assert len(fitted) == len({point[:2] for point in fitted}) == 12
+    done = read_trials(search)
+    assert [tuple(t.values.values()) for t in done] == [p[:2] for p in fitted]
+
+
 def test_a_space_smaller_than_the_search(tmp_path, pretend):
     fitted = pretend()
     space = {"omega_l": (0.0, 0.001)}
