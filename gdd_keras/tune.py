@@ -10,6 +10,7 @@ from gdd_keras.config import TuningConfig
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.tuning.curves import describe_values
+from gdd_keras.tuning.curves import value_text
 from gdd_keras.tuning.directory import open_search
 from gdd_keras.tuning.outcome import completed
 from gdd_keras.tuning.outcome import read_trials
@@ -206,8 +207,7 @@ def _print_plan(search, trials):
     tuning, config = search.tuning, search.config
     print(f"search: {search.path} ({tuning.tuner}, {trials} trials)")
     for name, values in search.space.items():
-        texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
-        print(f"  {name}: {', '.join(texts)}")
+        print(f"  {name}: {', '.join(map(value_text, values))}")
     repeats = tuning.trial_repeats
     print(
         f"each trial: {'' if repeats == 1 else f'{repeats} x '}"

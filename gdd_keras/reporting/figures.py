@@ -5,6 +5,7 @@ from gdd_keras.reporting.plots import label_points
 from gdd_keras.reporting.plots import line_style
 from gdd_keras.reporting.records import Row
 from gdd_keras.reporting.weights import weight_columns
+from gdd_keras.tuning.curves import scale_weights
 
 __all__ = ["accuracy_figure", "curve_figures", "weight_figure"]
 
@@ -69,8 +70,6 @@ def weight_figure(material):
             _axes(figure, len(columns)), columns, strict=True
         ):
             weights = sorted({weight for weight, _ in column.points})
-            smallest = min(weight for weight in weights if weight > 0)
-            axes.set_xscale("symlog", linthresh=smallest)
             style = line_style(Row("gdd"), material.results.methods)
             style["linestyle"] = "none"
             means = []
@@ -83,15 +82,13 @@ def weight_figure(material):
             axes.plot(
                 weights, [100 * mean for mean in means], color=style["color"]
             )
-            label_points(axes, weights)
-            axes.tick_params(axis="x", labelrotation=45)
+            scale_weights(axes, "omega_l", weights)
             setting = column.setting
             axes.set_title(
                 f"{setting.protocol}, IPC {column.ipc}, {setting.network}\n"
                 f"{setting.split}, {setting.epochs} epochs, "
                 f"{setting.precision}"
             )
-            axes.set_xlabel("omega_l")
             axes.set_ylabel("accuracy, %")
     return result[0], records
 

@@ -4,6 +4,7 @@ from gdd_keras.reporting.plots import draw
 from gdd_keras.reporting.text import escape
 from gdd_keras.reporting.text import table
 from gdd_keras.tuning.curves import draw_weight
+from gdd_keras.tuning.curves import value_text
 from gdd_keras.tuning.outcome import completed
 from gdd_keras.tuning.outcome import read_trials
 
@@ -44,7 +45,7 @@ def trial_table(search):
     lines = [
         [
             escape(trial.trial_id),
-            *(_value(trial.values.get(name)) for name in search.space),
+            *(escape(value_text(trial.values[name])) for name in search.space),
             _accuracy(trial),
             "–" if trial.epochs is None else str(trial.epochs),
             f"{trial.seconds / 60:.1f}",
@@ -72,10 +73,6 @@ def search_figures(search):
                 draw_weight(figure.add_subplot(), search, trials, name)
             figures[name] = result[0]
     return figures
-
-
-def _value(value):
-    return f"{value:g}" if isinstance(value, float) else escape(value)
 
 
 def _accuracy(trial):

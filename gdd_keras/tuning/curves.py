@@ -2,18 +2,43 @@
 
 import io
 
-__all__ = ["describe_values", "draw_weight", "weight_png"]
+__all__ = [
+    "describe_values",
+    "draw_weight",
+    "scale_weights",
+    "value_text",
+    "weight_png",
+]
 
 # Of more short lines none could be followed.
 _MOST_LINES = 6
 
 
+def value_text(value):
+    """Returns the value of a setting as text, numbers without trailing 0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def describe_values(values):
     """Returns the values of a trial as text."""
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in values.items()
-    )
+    return ", ".join(f"{n} {value_text(v)}" for n, v in values.items())
+
+
+def scale_weights(axes, name, values):
+    """Gives a weight its x axis: zero at the left, then logarithmic.
+
+    Args:
+        axes: `matplotlib.axes.Axes`.
+        name: Label of the axis.
+        values: The weights shown, in order; each gets a tick.
+    """
+    positive = [value for value in values if value > 0]
+    if positive:
+        axes.set_xscale("symlog", linthresh=positive[0])
+    axes.set_xticks(values, [value_text(value) for value in values])
+    axes.minorticks_off()
+    axes.tick_params(axis="x", labelrotation=45)
+    axes.set_xlabel(name)
 
 
 def draw_weight(axes, search, trials, name):
@@ -46,13 +71,7 @@ def draw_weight(axes, search, trials, name):
             alpha=1.0 if lines else 0.6,
             label=rest,
         )
-    positive = [value for value in values if value > 0]
-    if positive:
-        # Zero, the baseline, has its place at the left end.
-        axes.set_xscale("symlog", linthresh=positive[0])
-    axes.set_xticks(values, [f"{value:g}" for value in values], rotation=45)
-    axes.minorticks_off()
-    axes.set_xlabel(name)
+    scale_weights(axes, name, values)
     axes.set_ylabel("accuracy on held-out images, %")
     tuning, evaluation = search.tuning, search.config.evaluation
     axes.set_title(
