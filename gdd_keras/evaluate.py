@@ -14,6 +14,7 @@ from gdd_keras.config import Config
 from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
+from gdd_keras.metadata import SCORE_KEY
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import method_name
 from gdd_keras.metadata import model_digest
@@ -42,20 +43,6 @@ where the generator's metadata names nothing else."""
 # `unseen` are the real images that the audit is checked with.
 _TAKEN_NAMES = (*BASELINES, "unseen")
 _LISTS = ("protocol", "ipc", "network")
-
-# What tells one entry of `scores` in the metadata from another.
-_ENTRY_KEY = (
-    "method",
-    "selection",
-    "protocol",
-    "ipc",
-    "network",
-    "epochs",
-    "learning_rate",
-    "augmentation",
-    "precision",
-    "split",
-)
 
 
 def main(argv=None):
@@ -370,7 +357,7 @@ def _groups(records):
         score = Score(
             **{name: record[name] for name in Score.__dataclass_fields__}
         )
-        key = tuple(record[name] for name in _ENTRY_KEY)
+        key = tuple(record[name] for name in SCORE_KEY)
         groups.setdefault(key, []).append(score)
     return [summarize(scores) for scores in groups.values()]
 
@@ -385,13 +372,13 @@ def _record(models, records):
         if isinstance(entries, dict):
             entries = [entries] if entries else []
         for summary in _groups(own):
-            key = [summary[field] for field in _ENTRY_KEY]
+            key = [summary[field] for field in SCORE_KEY]
             # A repeated evaluation replaces its entry.
             entries = [
                 entry
                 for entry in entries
                 if not isinstance(entry, dict)
-                or [entry.get(field) for field in _ENTRY_KEY] != key
+                or [entry.get(field) for field in SCORE_KEY] != key
             ]
             entries.append(summary)
         try:

@@ -12,6 +12,7 @@ from gdd_keras.config import InputError
 
 __all__ = [
     "METADATA_NAME",
+    "SCORE_KEY",
     "check_metadata",
     "find_version",
     "method_name",
@@ -21,6 +22,19 @@ __all__ = [
 ]
 
 METADATA_NAME = "metadata.json"
+# What makes two accuracies figures of the same thing, but for the seed.
+SCORE_KEY = (
+    "method",
+    "selection",
+    "protocol",
+    "ipc",
+    "network",
+    "epochs",
+    "learning_rate",
+    "augmentation",
+    "precision",
+    "split",
+)
 
 # Field to (types, required). `bool` is refused where `int` is asked for.
 _SCHEMA = {

@@ -8,6 +8,7 @@ import pathlib
 from gdd_keras.config import InputError
 from gdd_keras.files import write_bytes
 from gdd_keras.files import write_json
+from gdd_keras.metadata import SCORE_KEY
 
 __all__ = ["FORMAT", "KIND", "RESULTS_NAME", "Results"]
 
@@ -27,19 +28,7 @@ _SECTIONS = {
 }
 
 # What makes two records figures of the same thing.
-RECORD_KEY = (
-    "method",
-    "selection",
-    "protocol",
-    "ipc",
-    "network",
-    "seed",
-    "epochs",
-    "learning_rate",
-    "augmentation",
-    "precision",
-    "split",
-)
+RECORD_KEY = (*SCORE_KEY, "seed")
 _QUALITY_KEY = ("method", "split", "num_images", "neighbours")
 _AUDIT_KEY = ("method", "num_generated")
 
