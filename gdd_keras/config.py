@@ -124,8 +124,8 @@ class DataConfig(_Section):
 
     dataset: str = option(
         "digits",
-        "`digits`, a TFDS name, a folder with train/<class>/ images, or an "
-        ".npz file with `images` and `labels`.",
+        "`digits`, a TFDS name, a folder with train/<class>/ images or one "
+        "that TFDS prepared, or an .npz file with `images` and `labels`.",
     )
     data_dir: str | None = option(
         None,

@@ -4,8 +4,6 @@ import collections
 import concurrent.futures
 import contextlib
 import functools
-import hashlib
-import json
 import os
 import pathlib
 import warnings
@@ -16,6 +14,7 @@ from PIL import Image
 from gdd_keras.config import InputError
 from gdd_keras.data.raw import RawData
 from gdd_keras.data.raw import RawSplit
+from gdd_keras.data.raw import files_identity
 from gdd_keras.data.raw import safe_name
 
 __all__ = ["open_image_folder"]
@@ -80,7 +79,7 @@ def open_image_folder(path):
     return RawData(
         name=safe_name(path.name),
         source=f"folder {path}",
-        identity=_identity(path, every_file),
+        identity=files_identity(path, every_file),
         image_size=sizes.most_common(1)[0][0],
         channels=channels,
         class_names=class_names,
@@ -217,17 +216,3 @@ def _decode(file, channels):
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise _unreadable(file, error) from error
     return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _identity(path, files):
-    """Returns text that changes when a file is added, removed or changed."""
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        entry = [
-            str(file.relative_to(path)),
-            status.st_size,
-            status.st_mtime_ns,
-        ]
-        digest.update(json.dumps(entry).encode())
-    return f"{path} {digest.hexdigest()}"

@@ -16,9 +16,11 @@ from gdd_keras.data.raw import CHUNK_BYTES
 from gdd_keras.data.splitting import hold_out
 from gdd_keras.data.statistics import channel_statistics
 from gdd_keras.data.store import store_images
+from gdd_keras.data.tfds import is_tfds_folder
 from gdd_keras.data.tfds import open_tfds
+from gdd_keras.data.tfds import open_tfds_folder
 
-__all__ = ["load_dataset"]
+__all__ = ["load_dataset", "open_raw"]
 
 _CACHE_DIR = "~/.cache/gdd_keras"
 # Test parts that no one published are cut alike in every run.
@@ -42,7 +44,7 @@ def load_dataset(config, seed):
     Raises:
         InputError: If there is no such data, or if it cannot be used.
     """
-    raw = _open(config)
+    raw = open_raw(config)
     size = _training_size(raw, config.image_size)
     stored = store_images(
         raw, size, config.memory_limit_mb, config.cache_dir or _CACHE_DIR
@@ -85,13 +87,25 @@ def load_dataset(config, seed):
     )
 
 
-def _open(config):
-    """Returns the `RawData` that the config names."""
+def open_raw(config):
+    """Opens the data that a config names, as it is; decodes next to nothing.
+
+    Args:
+        config: `DataConfig`.
+
+    Returns:
+        `RawData`.
+
+    Raises:
+        InputError: If there is no such data, or if it cannot be used.
+    """
     name = config.dataset
     path = pathlib.Path(name).expanduser()
     if name == "digits":
         return open_digits()
     if path.is_dir():
+        if is_tfds_folder(path):
+            return open_tfds_folder(path)
         return open_image_folder(path)
     if path.is_file():
         if path.suffix.lower() != ".npz":

@@ -2,11 +2,19 @@
 
 import collections.abc
 import dataclasses
+import hashlib
+import json
 import re
 
 from gdd_keras.data.registry import Preparation
 
-__all__ = ["CHUNK_BYTES", "RawData", "RawSplit", "safe_name"]
+__all__ = [
+    "CHUNK_BYTES",
+    "RawData",
+    "RawSplit",
+    "files_identity",
+    "safe_name",
+]
 
 # Pixels read at once: large enough to be fast, small beside TensorFlow.
 CHUNK_BYTES = 8 * 2**20
@@ -42,6 +50,8 @@ class RawData:
         test: `RawSplit` or `None`.
         cut_test: Whether a test part is cut from `train` if `test` is `None`.
         preparation: `Preparation` of this data.
+        tfds_directory: Folder of the TFRecords that TFDS prepared, or `None`
+            for data of another kind.
     """
 
     name: str
@@ -54,6 +64,7 @@ class RawData:
     test: RawSplit | None
     cut_test: bool = False
     preparation: Preparation = Preparation()
+    tfds_directory: str | None = None
 
     @property
     def splits(self):
@@ -68,3 +79,22 @@ def safe_name(text):
     """Returns text as a name that any file system takes."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("._-")
     return name[:64] or "dataset"
+
+
+def files_identity(path, files):
+    """Returns text that changes when a file is added, removed or changed.
+
+    Args:
+        path: `pathlib.Path` of the folder that holds them.
+        files: `pathlib.Path` of each, in a stable order.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        entry = [
+            str(file.relative_to(path)),
+            status.st_size,
+            status.st_mtime_ns,
+        ]
+        digest.update(json.dumps(entry).encode())
+    return f"{path} {digest.hexdigest()}"

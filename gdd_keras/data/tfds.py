@@ -21,13 +21,16 @@ from gdd_keras.config import InputError
 from gdd_keras.data.raw import CHUNK_BYTES
 from gdd_keras.data.raw import RawData
 from gdd_keras.data.raw import RawSplit
+from gdd_keras.data.raw import files_identity
 from gdd_keras.data.raw import safe_name
 from gdd_keras.data.registry import preparation_for
 
-__all__ = ["open_tfds"]
+__all__ = ["is_tfds_folder", "open_tfds", "open_tfds_folder"]
 
 # name, name/config, either with :version
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", re.ASCII)
+# TFDS writes it beside the records of a version.
+_INFO = "dataset_info.json"
 _STORE = ("storage.googleapis.com", 443)
 _PROBE_SECONDS = 4.0
 
@@ -92,14 +95,67 @@ def open_tfds(name, data_dir=None, download_timeout=1800.0):
                 f"in {folder} after its download. Remove its folder there "
                 "and try again."
             )
-        features = _features(tfds, name, builder)
-        splits = builder.info.splits
-        if "train" not in splits:
-            raise InputError(
-                f"A TFDS data set must have a split `train`. Received: "
-                f"{name!r} with {', '.join(splits) or 'none'}. Choose "
-                "another data set."
-            )
+        info = builder.info
+        return _raw_data(
+            tfds,
+            builder,
+            name,
+            safe_name(name.split(":")[0]),
+            f"TFDS {info.full_name} in {folder}",
+            f"{info.full_name} {builder.data_path}",
+        )
+
+
+def is_tfds_folder(path):
+    """Says whether a folder holds one data set as TFDS prepares it."""
+    return (path / _INFO).is_file()
+
+
+def open_tfds_folder(path):
+    """Opens the files of one data set that was prepared with TFDS.
+
+    This is the folder of one version, for instance `mnist/3.0.1`, or what
+    `python -m gdd_keras.generate --format tfds` writes.
+
+    Args:
+        path: `pathlib.Path` of the folder; see `is_tfds_folder`.
+
+    Returns:
+        `RawData`, with the name that the data set gives itself.
+
+    Raises:
+        InputError: If its files are damaged, or hold no image with one class.
+    """
+    import tensorflow_datasets as tfds
+
+    path = path.resolve()
+    files = sorted(entry for entry in path.iterdir() if entry.is_file())
+    with _quiet():
+        try:
+            builder = tfds.builder_from_directory(str(path))
+            name = builder.name
+        except Exception as error:
+            raise _damaged(path.name, path.parent, error) from error
+        return _raw_data(
+            tfds,
+            builder,
+            name,
+            safe_name(name),
+            f"TFDS folder {path}",
+            files_identity(path, files),
+        )
+
+
+def _raw_data(tfds, builder, name, short_name, source, identity):
+    """Returns the `RawData` of a builder whose data is there."""
+    features = _features(tfds, name, builder)
+    splits = builder.info.splits
+    if "train" not in splits:
+        raise InputError(
+            f"A TFDS data set must have a split `train`. Received: "
+            f"{name!r} with {', '.join(splits) or 'none'}. Choose "
+            "another data set."
+        )
 
     def raw_split(split):
         return RawSplit(
@@ -112,9 +168,9 @@ def open_tfds(name, data_dir=None, download_timeout=1800.0):
         (k for k in candidates if _is_labelled(raw_split(k))), None
     )
     return RawData(
-        name=safe_name(name.split(":")[0]),
-        source=f"TFDS {builder.info.full_name} in {folder}",
-        identity=f"{builder.info.full_name} {builder.data_path}",
+        name=short_name,
+        source=source,
+        identity=identity,
         image_size=features.image_size,
         channels=features.channels,
         class_names=features.class_names,
@@ -122,6 +178,7 @@ def open_tfds(name, data_dir=None, download_timeout=1800.0):
         test=None if test_name is None else raw_split(test_name),
         cut_test=True,
         preparation=preparation_for(builder.name),
+        tfds_directory=str(builder.data_path),
     )
 
 

@@ -157,6 +157,46 @@ def test_environment_names_the_folder(prepared, load, monkeypatch):
     assert load("gdd_tiny:1.0.0", image_size=8).name == "gdd_tiny"
 
 
+def test_folder_of_a_version_is_read_as_the_name_is(prepared, load):
+    by_name = load("gdd_tiny", data_dir=str(prepared), image_size=8)
+    by_path = load(prepared / "gdd_tiny" / "1.0.0", image_size=8)
+    assert by_path.fingerprint == by_name.fingerprint
+    assert by_path.name == by_name.name
+    assert by_path.class_counts == by_name.class_counts
+
+
+def test_folder_takes_the_preparation_of_its_data(shared_dir, load):
+    (folder,) = (shared_dir / "tensorflow_datasets" / "mnist").iterdir()
+    dataset = load(folder)
+    assert dataset.name == "mnist"
+    assert dataset.image_shape == (32, 32, 1)
+    assert dataset.augmentation == "crop"
+
+
+def test_folder_that_changed_is_other_data(prepared, tmp_path):
+    import os
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(prepared / "gdd_tiny" / "1.0.0", folder)
+    before = tfds_source.open_tfds_folder(folder)
+    assert before.tfds_directory == str(folder)
+    (record,) = folder.glob("*train*")
+    os.utime(record, (1, 1))
+    after = tfds_source.open_tfds_folder(folder)
+    assert before.identity != after.identity
+
+
+def test_damaged_folder_is_explained(prepared, load, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(prepared / "gdd_tiny" / "1.0.0", folder)
+    (folder / "features.json").write_text("{")
+    with pytest.raises(InputError, match="'copy' must be complete"):
+        load(folder, image_size=8)
+
+
 def test_images_of_different_sizes_need_a_size(prepared, load):
     with pytest.raises(InputError, match="`image_size` must be given"):
         load("gdd_tiny", data_dir=str(prepared))
