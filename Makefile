@@ -2,17 +2,31 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIPELINE_VENV ?= .venv-pipeline
+PIPELINE_BIN := $(PIPELINE_VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format clean
+.PHONY: demo test pipeline lint format clean
 
 # Digits, which need no download: both stages, export, grid, score.
 demo: $(VENV)/.installed
 	$(BIN)/python -m gdd_keras.distill --dataset digits --distill-steps 600 \
 		--generator-width 64 --discriminator-width 192
 
-test: $(VENV)/.installed-dev
+# TFX runs on Linux alone; elsewhere its tests are skipped.
+ifeq ($(shell uname -s),Linux)
+TESTED := $(PIPELINE_VENV)/.installed
+endif
+
+test: $(VENV)/.installed-dev $(TESTED)
 	$(BIN)/python -m pytest
+
+# Digits through the TFX pipeline; the second time from its cache.
+pipeline: $(PIPELINE_VENV)/.installed
+	$(PIPELINE_BIN)/python -m pipelines.local_runner --dataset digits \
+		--cgan-steps 3000 --distill-steps 200 --tuner grid --omega-g 0.01 \
+		--omega-l 0 0.001 0.1 --trial-networks 2 --trial-epochs 100 \
+		--num-seeds 3 --eval-epochs 300 --threshold 0.7 --distilled-ipc 1000
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -23,11 +37,15 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(PIPELINE_VENV) .pytest_cache .ruff_cache *.egg-info
 
-$(VENV)/.installed: requirements.txt pyproject.toml
+define check_python
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 		{ echo "Python >= 3.11 is needed; name one: make demo PYTHON=..."; exit 1; }
+endef
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	$(check_python)
 	@echo "setting up $(VENV) (about two minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -r requirements.txt
@@ -36,4 +54,14 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+# Without a resolver: the pins are complete, see pipelines/requirements.in.
+$(PIPELINE_VENV)/.installed: pipelines/requirements.txt pipelines/requirements-tfx.txt pyproject.toml
+	$(check_python)
+	@echo "setting up $(PIPELINE_VENV), TFX's environment (about three minutes) ..."
+	@$(PYTHON) -m venv $(PIPELINE_VENV)
+	@$(PIPELINE_BIN)/pip --quiet --disable-pip-version-check install --no-deps \
+		-r pipelines/requirements.txt -r pipelines/requirements-tfx.txt
+	@$(PIPELINE_BIN)/pip --quiet --disable-pip-version-check install --no-deps -e .
 	@touch $@

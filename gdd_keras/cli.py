@@ -146,23 +146,25 @@ def run_command(
     run,
     argv=None,
     after_interrupt="nothing is left half written",
+    package="gdd_keras",
 ):
     """Parses, runs, and turns every expected failure into one clear line.
 
     Args:
-        name: Command name as in `python -m gdd_keras.<name>`.
+        name: Command name as in `python -m <package>.<name>`.
         description: Text above the flags in `--help`.
         add_arguments: Function of the parser that adds the flags.
         run: Function of the parsed arguments; imports TensorFlow itself.
         argv: Arguments, or `None` for the process's own.
         after_interrupt: What to tell after Ctrl-C.
+        package: Where the command lies.
 
     Returns:
         Exit code: 0, 1 for a run that failed, 2 for bad input, 130 for
         Ctrl-C.
     """
     parser = _Parser(
-        prog=f"python -m gdd_keras.{name}", description=description
+        prog=f"python -m {package}.{name}", description=description
     )
     add_arguments(parser)
     arguments = parser.parse_args(argv)

@@ -4,10 +4,13 @@ from gdd_keras.data.dataset import Dataset
 from gdd_keras.data.dataset import ImageRows
 from gdd_keras.data.dataset import Split
 from gdd_keras.data.loading import load_dataset
+from gdd_keras.data.loading import open_raw
+from gdd_keras.data.loading import training_size
 from gdd_keras.data.pipeline import BatchSampler
 from gdd_keras.data.pipeline import evaluation_batches
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.data.pipeline import training_batches
+from gdd_keras.data.resizing import fit_images
 
 __all__ = [
     "BatchSampler",
@@ -15,7 +18,10 @@ __all__ = [
     "ImageRows",
     "Split",
     "evaluation_batches",
+    "fit_images",
     "load_dataset",
+    "open_raw",
     "scale_images",
     "training_batches",
+    "training_size",
 ]

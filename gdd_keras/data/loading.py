@@ -20,7 +20,7 @@ from gdd_keras.data.tfds import is_tfds_folder
 from gdd_keras.data.tfds import open_tfds
 from gdd_keras.data.tfds import open_tfds_folder
 
-__all__ = ["load_dataset", "open_raw"]
+__all__ = ["load_dataset", "open_raw", "training_size"]
 
 _CACHE_DIR = "~/.cache/gdd_keras"
 # Test parts that no one published are cut alike in every run.
@@ -45,7 +45,7 @@ def load_dataset(config, seed):
         InputError: If there is no such data, or if it cannot be used.
     """
     raw = open_raw(config)
-    size = _training_size(raw, config.image_size)
+    size = training_size(raw, config.image_size)
     stored = store_images(
         raw, size, config.memory_limit_mb, config.cache_dir or _CACHE_DIR
     )
@@ -127,8 +127,19 @@ def open_raw(config):
     return open_tfds(name, config.data_dir, config.download_timeout)
 
 
-def _training_size(raw, wanted):
-    """Returns the `(height, width)` to train at."""
+def training_size(raw, wanted):
+    """Returns the size to train at.
+
+    Args:
+        raw: `RawData`.
+        wanted: `(height, width)` of the config, or `None`.
+
+    Returns:
+        `(height, width)`.
+
+    Raises:
+        InputError: If it is out of range, or unknown.
+    """
     size = wanted or raw.preparation.image_size or raw.image_size
     if size is None:
         raise InputError(

@@ -1,0 +1,1 @@
+"""The whole job as a TFX pipeline; needs the packages of requirements.txt."""

@@ -1,0 +1,128 @@
+"""Where artifacts lie, and data sets as TFX's `Examples`."""
+
+import os
+import pathlib
+
+from gdd_keras.config import InputError
+from gdd_keras.data import fit_images
+from gdd_keras.data import open_raw
+from gdd_keras.data import training_size
+from gdd_keras.quiet import quiet_warnings
+
+__all__ = ["link_splits", "local_path", "write_examples"]
+
+_GCS = "gs://"
+_GCS_MOUNT = "/gcs/"
+
+
+def local_path(uri):
+    """Returns the path of an artifact's URI.
+
+    Vertex AI mounts every bucket of Cloud Storage below `/gcs`.
+
+    Args:
+        uri: Local path, or `gs://bucket/...`.
+
+    Returns:
+        `pathlib.Path`.
+
+    Raises:
+        InputError: If it is a URI of another kind.
+    """
+    if uri.startswith(_GCS):
+        return pathlib.Path(_GCS_MOUNT + uri.removeprefix(_GCS))
+    if "://" in uri:
+        raise InputError(
+            "An artifact must lie in a local folder or in a bucket of Cloud "
+            f"Storage. Received: {uri}. Choose another pipeline root."
+        )
+    return pathlib.Path(uri)
+
+
+def write_examples(config, folder):
+    """Makes a data set an `Examples` artifact, in the layout of TFDS.
+
+    The records of TFDS are linked, not copied. Data of another kind has no
+    records yet; these are written, images in the size of training.
+
+    Args:
+        config: `DataConfig`.
+        folder: `pathlib.Path` of the artifact.
+
+    Returns:
+        List of names of its splits.
+    """
+    raw = open_raw(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    if raw.tfds_directory is None:
+        _write_records(raw, training_size(raw, config.image_size), folder)
+    else:
+        for file in sorted(pathlib.Path(raw.tfds_directory).iterdir()):
+            if file.is_file():
+                os.symlink(file, folder / file.name)
+    return link_splits(folder)
+
+
+def link_splits(folder):
+    """Gives a folder of TFDS the folders `Split-<name>` that TFX reads.
+
+    TFX takes every file of such a folder for data, so that the descriptions
+    of TFDS cannot lie there.
+
+    Args:
+        folder: `pathlib.Path` with `dataset_info.json` and records.
+
+    Returns:
+        List of names of splits.
+    """
+    with quiet_warnings():
+        import tensorflow_datasets as tfds
+
+        splits = tfds.builder_from_directory(str(folder)).info.splits
+    for name, split in splits.items():
+        links = folder / f"Split-{name}"
+        links.mkdir(exist_ok=True)
+        for path in split.filepaths:
+            os.symlink(
+                os.path.join("..", path.name), links / f"{path.name}.tfrecord"
+            )
+    return list(splits)
+
+
+def _write_records(raw, size, folder):
+    """Writes all splits of a data set, in their order."""
+
+    def fit(images):
+        return fit_images(images, size, raw.preparation.resize)
+
+    with quiet_warnings():
+        import tensorflow_datasets as tfds
+
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(*size, raw.channels)),
+                "label": tfds.features.ClassLabel(names=raw.class_names),
+            }
+        )
+        info = tfds.core.DatasetInfo(
+            builder=tfds.core.DatasetIdentity(
+                name=raw.name,
+                version=tfds.core.Version("1.0.0"),
+                data_dir=str(folder),
+                module_name="",
+            ),
+            features=features,
+            supervised_keys=("image", "label"),
+        )
+        writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10_000)
+        writer.initialize_splits(list(raw.splits))
+        try:
+            for name, split in raw.splits.items():
+                for images, labels in split.read(fit):
+                    examples = [
+                        {"image": image, "label": int(label)}
+                        for image, label in zip(images, labels, strict=True)
+                    ]
+                    writer.add_examples({name: examples})
+        finally:
+            writer.close_all()

@@ -1,0 +1,77 @@
+"""Command: the whole job as a TFX pipeline on this machine."""
+
+import pathlib
+import sys
+
+from gdd_keras import cli
+from gdd_keras.files import next_version
+from pipelines.arguments import add_arguments
+from pipelines.arguments import import_tfx
+from pipelines.arguments import open_data
+from pipelines.arguments import read_settings
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Run the whole job as a TFX pipeline: data, stage 1, search, stage 2,
+evaluation, and a push of the generator if it is better than the one in use.
+
+  python -m pipelines.local_runner --dataset digits --threshold 0.7
+  python -m pipelines.local_runner --dataset fashion_mnist --no-search
+
+Steps whose data, settings and code did not change are not run again; an
+interrupted step continues from its last checkpoint. The evaluation scores on
+held-out images, as `--num-seeds`, `--ipc`, `--protocol` and `--eval-epochs`
+say. Flags of searched settings take several values, see `python -m
+gdd_keras.tune --help`."""
+
+
+def main(argv=None):
+    """Runs the command; returns its exit code."""
+    return cli.run_command(
+        "local_runner",
+        _DESCRIPTION,
+        _add_arguments,
+        _run,
+        argv,
+        after_interrupt="the same command goes on with the pipeline",
+        package="pipelines",
+    )
+
+
+def _add_arguments(parser):
+    parser.add_argument(
+        "--pipeline-root",
+        metavar="DIR",
+        default="pipeline_output",
+        help="Folder of artifacts, metadata and unfinished work, one below it "
+        "for each data set. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--saved-models",
+        metavar="DIR",
+        default="saved_models",
+        help="Where <dataset>/<version>/ is pushed. Default: %(default)s.",
+    )
+    add_arguments(parser)
+
+
+def _run(arguments):
+    settings, name = open_data(read_settings(arguments))
+    root = pathlib.Path(arguments.pipeline_root).absolute() / name
+    serving = pathlib.Path(arguments.saved_models).absolute() / name
+    # Refuses a folder that holds something else before hours of training.
+    next_version(serving)
+    orchestration = import_tfx()
+    print(f"pipeline: {root}", flush=True)
+    steps = orchestration.run_pipeline(settings, root, serving)
+    print("\ndone")
+    for step in steps:
+        state = "cached" if step.cached else f"{step.seconds:.0f} s"
+        print(f"  {step.name:20} {state}")
+    print(f"  models in use        {serving}")
+    print(f"  training curves      tensorboard --logdir {root / 'work'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
