@@ -113,6 +113,7 @@ def _write_records(raw, size, folder):
             ),
             features=features,
             supervised_keys=("image", "label"),
+            metadata=tfds.core.MetadataDict(cut_test=raw.cut_test),
         )
         writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10_000)
         writer.initialize_splits(list(raw.splits))

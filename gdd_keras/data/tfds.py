@@ -143,10 +143,14 @@ def open_tfds_folder(path):
             safe_name(name),
             f"TFDS folder {path}",
             files_identity(path, files),
+            # Ours to set, where data of another kind was written so.
+            (builder.info.metadata or {}).get("cut_test", True),
         )
 
 
-def _raw_data(tfds, builder, name, short_name, source, identity):
+def _raw_data(
+    tfds, builder, name, short_name, source, identity, cut_test=True
+):
     """Returns the `RawData` of a builder whose data is there."""
     features = _features(tfds, name, builder)
     splits = builder.info.splits
@@ -176,7 +180,7 @@ def _raw_data(tfds, builder, name, short_name, source, identity):
         class_names=features.class_names,
         train=raw_split("train"),
         test=None if test_name is None else raw_split(test_name),
-        cut_test=True,
+        cut_test=cut_test,
         preparation=preparation_for(builder.name),
         tfds_directory=str(builder.data_path),
     )
