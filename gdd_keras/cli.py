@@ -146,6 +146,7 @@ def run_command(
     run,
     argv=None,
     after_interrupt="nothing is left half written",
+    opens=None,
 ):
     """Parses, runs, and turns every expected failure into one clear line.
 
@@ -156,6 +157,8 @@ def run_command(
         run: Function of the parsed arguments; imports TensorFlow itself.
         argv: Arguments, or `None` for the process's own.
         after_interrupt: What to tell after Ctrl-C.
+        opens: Name of a flag with which other flags than the parser's are
+            let through, as the list `arguments.other_flags`; `None` for none.
 
     Returns:
         Exit code: 0, 1 for a run that failed, 2 for bad input, 130 for
@@ -165,7 +168,10 @@ def run_command(
         prog=f"python -m gdd_keras.{name}", description=description
     )
     add_arguments(parser)
-    arguments = parser.parse_args(argv)
+    arguments, other_flags = parser.parse_known_args(argv)
+    if other_flags and (opens is None or getattr(arguments, opens) is None):
+        parser.error(f"unrecognized arguments: {' '.join(other_flags)}")
+    arguments.other_flags = other_flags
     _quiet_tensorflow()
     try:
         run(arguments)
