@@ -52,7 +52,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@$(PIP) install --no-deps -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-beam.txt
 	@$(PIP) install -r requirements-dev.txt
 	@touch $@
 

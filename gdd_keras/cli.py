@@ -147,6 +147,7 @@ def run_command(
     argv=None,
     after_interrupt="nothing is left half written",
     package="gdd_keras",
+    opens=None,
 ):
     """Parses, runs, and turns every expected failure into one clear line.
 
@@ -158,6 +159,8 @@ def run_command(
         argv: Arguments, or `None` for the process's own.
         after_interrupt: What to tell after Ctrl-C.
         package: Where the command lies.
+        opens: Name of a flag with which other flags than the parser's are
+            let through, as the list `arguments.other_flags`; `None` for none.
 
     Returns:
         Exit code: 0, 1 for a run that failed, 2 for bad input, 130 for
@@ -167,7 +170,10 @@ def run_command(
         prog=f"python -m {package}.{name}", description=description
     )
     add_arguments(parser)
-    arguments = parser.parse_args(argv)
+    arguments, other_flags = parser.parse_known_args(argv)
+    if other_flags and (opens is None or getattr(arguments, opens) is None):
+        parser.error(f"unrecognized arguments: {' '.join(other_flags)}")
+    arguments.other_flags = other_flags
     _quiet_tensorflow()
     try:
         run(arguments)

@@ -12,15 +12,27 @@ import numpy as np
 
 from gdd_keras import files
 from gdd_keras.config import InputError
-from gdd_keras.quiet import quiet_warnings
+from gdd_keras.config import RunError
+from gdd_keras.metadata import model_digest
+from gdd_keras.partial_sets import PartialSet
+from gdd_keras.shards import SHARDED_FORMATS
+from gdd_keras.shards import image_chunks
+from gdd_keras.shards import make_plan
+from gdd_keras.shards import write_index
+from gdd_keras.shards import write_shard
 
-__all__ = ["FORMATS", "DistilledSet", "write_distilled_set"]
+__all__ = [
+    "FORMATS",
+    "DistilledSet",
+    "ShardedSet",
+    "check_set",
+    "write_distilled_set",
+    "write_stored_shard",
+]
 
 DESCRIPTION_NAME = "distilled_set.json"
 NPZ_NAME = "distilled.npz"
 
-_CHUNK_SIZE = 1024
-_IMAGES_PER_SHARD = 10_000
 _PNG_CHANNELS = (1, 3, 4)
 _MAX_NAME_LENGTH = 60
 
@@ -30,7 +42,7 @@ class DistilledSet:
     """What was written.
 
     Attributes:
-        path: Output directory.
+        path: Output directory, a `pathlib.Path`, or a URL.
         set_format: One of `FORMATS`.
         num_images: Number of images, `ipc x num_classes`.
         ipc: Images per class.
@@ -47,7 +59,13 @@ class DistilledSet:
 
 
 def write_distilled_set(
-    generator, directory, ipc, set_format="npz", seed=0, progress=None
+    generator,
+    directory,
+    ipc,
+    set_format="npz",
+    seed=0,
+    progress=None,
+    num_shards=None,
 ):
     """Generates `ipc` images of every class and writes them as files.
 
@@ -55,7 +73,9 @@ def write_distilled_set(
     `generator.as_dataset(ipc, seed)` in every format; `tfds.ImageFolder` alone
     shuffles what it reads. Beside the data lies `distilled_set.json` with the
     class names, the seed and where the images came from. The directory appears
-    only when it is complete. Memory stays flat except for `npz`.
+    only when it is complete; of an interrupted `tfrecord` or `tfds`, complete
+    shards stay in `.partial-<name>` beside it, and the same call goes on from
+    them. Memory stays flat except for `npz`.
 
     Args:
         generator: `DistilledGenerator`.
@@ -69,6 +89,8 @@ def write_distilled_set(
             data set with class names.
         seed: Integer >= 0.
         progress: `None`, or a function of `(images done, images in all)`.
+        num_shards: Number of files of `tfrecord` and `tfds`; `None` is one
+            for every 10,000 images.
 
     Returns:
         A `DistilledSet`.
@@ -77,39 +99,33 @@ def write_distilled_set(
         InputError: If an argument is out of range, the directory holds
             something, or the format cannot hold the images.
     """
-    directory = pathlib.Path(directory)
-    if set_format not in FORMATS:
-        raise InputError(
-            f"`set_format` must be one of {', '.join(FORMATS)}. Received: "
-            f"set_format={set_format}."
-        )
-    channels = generator.image_shape[-1]
-    if set_format != "npz" and channels not in _PNG_CHANNELS:
-        raise InputError(
-            f"`{set_format}` holds images of 1, 3 or 4 channels. Received: "
-            f"images of {channels} channels. Write `npz` instead."
-        )
+    check_set(set_format, generator.image_shape[-1], num_shards)
     from gdd_keras.generator_api import checked_integer
 
     ipc = checked_integer("ipc", ipc, 1, 2**40)
     seed = checked_integer("seed", seed, 0, 2**63 - 1)
-    num_images = ipc * generator.num_classes
-    source = _Source(generator, num_images, seed, progress)
+    if set_format in SHARDED_FORMATS:
+        sharded = ShardedSet(
+            generator.path,
+            generator.metadata,
+            lambda identity: PartialSet(directory, identity),
+            ipc,
+            set_format,
+            seed,
+            num_shards,
+        )
+        with sharded:
+            sharded.write_missing(generator, progress)
+            return sharded.finish()
+    directory = pathlib.Path(directory)
+    source = _Source(generator, ipc * generator.num_classes, seed, progress)
     with files.new_directory(directory) as temporary:
-        FORMATS[set_format](source, temporary)
+        _WRITERS[set_format](source, temporary)
         files.write_json(
             temporary / DESCRIPTION_NAME,
-            {
-                "format": set_format,
-                "class_names": generator.class_names,
-                "image_shape": list(generator.image_shape),
-                "ipc": ipc,
-                "num_images": num_images,
-                "seed": seed,
-                "generator": str(generator.path),
-                "fingerprint": generator.metadata.get("fingerprint"),
-                "versions": generator.metadata["versions"],
-            },
+            _description(
+                generator.path, generator.metadata, ipc, set_format, seed
+            ),
         )
         num_bytes = sum(
             path.stat().st_size
@@ -119,11 +135,207 @@ def write_distilled_set(
     return DistilledSet(
         path=directory,
         set_format=set_format,
-        num_images=num_images,
+        num_images=source.num_images,
         ipc=ipc,
         num_bytes=num_bytes,
         snippet=_snippet(set_format, directory),
     )
+
+
+def check_set(set_format, channels, num_shards=None):
+    """Checks that a format can hold a set.
+
+    Args:
+        set_format: One of `FORMATS`.
+        channels: Channels of the images.
+        num_shards: Number of files asked for, or `None`.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    if set_format not in FORMATS:
+        raise InputError(
+            f"`set_format` must be one of {', '.join(FORMATS)}. Received: "
+            f"set_format={set_format}."
+        )
+    if num_shards is not None and set_format not in SHARDED_FORMATS:
+        raise InputError(
+            f"Only {' and '.join(SHARDED_FORMATS)} are written in shards. "
+            f"Received: {num_shards} shards of `{set_format}`. Choose one of "
+            "them, or leave the number of shards out."
+        )
+    if set_format != "npz" and channels not in _PNG_CHANNELS:
+        raise InputError(
+            f"`{set_format}` holds images of 1, 3 or 4 channels. Received: "
+            f"images of {channels} channels. Write `npz` instead."
+        )
+
+
+class ShardedSet:
+    """A set in shards in the making; a context manager.
+
+    Complete shards of an earlier attempt at the same set are kept. Entering
+    takes the output for this process; leaving lets go of it, whether the set
+    is finished or not.
+
+    Args:
+        generator_path: Where the generator came from, for the description.
+        metadata: The generator's, as from `read_metadata`.
+        make_storage: Function of the set's identity that returns where the
+            shards go, such as a `PartialSet`.
+        ipc: Images per class.
+        set_format: One of `SHARDED_FORMATS`.
+        seed: Integer >= 0.
+        num_shards: Number of shards, or `None`.
+        digest: `model_digest` of the generator, or `None` to take it from
+            the path.
+
+    Attributes:
+        plan: `ShardPlan`.
+        storage: Where the shards go.
+    """
+
+    def __init__(
+        self,
+        generator_path,
+        metadata,
+        make_storage,
+        ipc,
+        set_format,
+        seed,
+        num_shards=None,
+        digest=None,
+    ):
+        check_set(set_format, metadata["image_shape"][-1])
+        self.plan = make_plan(
+            set_format, ipc * metadata["num_classes"], seed, num_shards
+        )
+        if digest is None:
+            digest = model_digest(pathlib.Path(generator_path))
+        self.storage = make_storage(
+            f"{set_format}-ipc{ipc}-seed{seed}-shards{self.plan.num_shards}"
+            f"-model{digest}"
+        )
+        self._generator_path = generator_path
+        self._metadata = metadata
+        self._ipc = ipc
+
+    def __enter__(self):
+        self.storage.open()
+        return self
+
+    def __exit__(self, *_):
+        self.storage.close()
+
+    def missing(self):
+        """Returns the numbers of the shards that are still to be written."""
+        complete = self.storage.sizes()
+        return [
+            shard
+            for shard, name in enumerate(self.plan.names)
+            if name not in complete
+        ]
+
+    def write_missing(self, generator, progress=None):
+        """Writes the missing shards, one after the other.
+
+        Args:
+            generator: `DistilledGenerator`.
+            progress: `None`, or a function of `(images done, in all)`.
+        """
+        missing = self.missing()
+        total = self.plan.num_images
+        done = total - sum(len(self.plan.numbers(shard)) for shard in missing)
+
+        def advance(count):
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, total)
+
+        for shard in missing:
+            write_stored_shard(
+                generator, self.plan, self.storage, shard, advance
+            )
+
+    def finish(self):
+        """Makes the complete shards the output.
+
+        Returns:
+            A `DistilledSet`.
+
+        Raises:
+            RunError: If shards are missing.
+        """
+        missing = self.missing()
+        if missing:
+            raise RunError(
+                f"{len(missing)} of {self.plan.num_shards} shards are missing. "
+                "The others stay; the same command makes the missing ones."
+            )
+        sizes = self.storage.sizes()
+        num_bytes = self.storage.finish(
+            lambda directory: self._write_index(
+                directory, sum(sizes[name] for name in self.plan.names)
+            )
+        )
+        return DistilledSet(
+            path=self.storage.directory,
+            set_format=self.plan.set_format,
+            num_images=self.plan.num_images,
+            ipc=self._ipc,
+            num_bytes=num_bytes,
+            snippet=_snippet(self.plan.set_format, self.storage.directory),
+        )
+
+    def _write_index(self, directory, num_bytes):
+        """Writes the files beside the shards."""
+        write_index(
+            self.plan,
+            self._metadata["class_names"],
+            self._metadata["image_shape"],
+            num_bytes,
+            directory,
+        )
+        files.write_json(
+            directory / DESCRIPTION_NAME,
+            _description(
+                self._generator_path,
+                self._metadata,
+                self._ipc,
+                self.plan.set_format,
+                self.plan.seed,
+            ),
+        )
+
+
+def write_stored_shard(generator, plan, storage, shard, progress=None):
+    """Writes one shard to where it belongs, here or in a worker.
+
+    Args:
+        generator: `DistilledGenerator`.
+        plan: `ShardPlan`.
+        storage: Such as a `PartialSet`.
+        shard: Number of the shard.
+        progress: As in `write_shard`.
+    """
+    with storage.new_shard(plan.names[shard]) as path:
+        write_shard(generator, plan, shard, path, progress)
+
+
+def _description(generator_path, metadata, ipc, set_format, seed):
+    """Returns the content of `distilled_set.json`."""
+    return {
+        "format": set_format,
+        "class_names": metadata["class_names"],
+        "image_shape": metadata["image_shape"],
+        "ipc": ipc,
+        "num_images": ipc * metadata["num_classes"],
+        "seed": seed,
+        "generator": str(generator_path),
+        "fingerprint": metadata.get("fingerprint"),
+        "versions": metadata["versions"],
+    }
 
 
 class _Source:
@@ -139,23 +351,24 @@ class _Source:
 
     def chunks(self):
         """Yields `(number of the first image, images, labels)`."""
-        for start in range(0, self.num_images, _CHUNK_SIZE):
-            stop = min(start + _CHUNK_SIZE, self.num_images)
-            labels = np.arange(start, stop) % len(self.class_names)
-            images = self._generator.generate(labels, self._seed, start)
-            yield start, images, labels.astype(np.int32)
+        start = 0
+        for images, labels in image_chunks(
+            self._generator, range(self.num_images), self._seed
+        ):
+            yield start, images, labels
+            start += len(labels)
             if self._progress is not None:
-                self._progress(stop, self.num_images)
+                self._progress(start, self.num_images)
 
     def png_images(self):
         """Yields `(number, PNG bytes, label)`."""
         import tensorflow as tf
 
         for start, images, labels in self.chunks():
-            for offset, (image, label) in enumerate(
-                zip(images, labels, strict=True)
+            contents = tf.io.encode_png(images).numpy()
+            for offset, (content, label) in enumerate(
+                zip(contents, labels, strict=True)
             ):
-                content = tf.io.encode_png(image).numpy()
                 yield start + offset, content, int(label)
 
 
@@ -186,85 +399,8 @@ def _write_png(source, directory):
         (folders[label] / f"{number:0{width}d}.png").write_bytes(content)
 
 
-def _write_tfrecord(source, directory):
-    """Writes shards of `tf.train.Example`."""
-    import tensorflow as tf
-
-    def int64(value):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-    height, width, channels = source.image_shape
-    num_shards = -(-source.num_images // _IMAGES_PER_SHARD)
-    writer = None
-    try:
-        for number, content, label in source.png_images():
-            if number % _IMAGES_PER_SHARD == 0:
-                if writer is not None:
-                    writer.close()
-                shard = number // _IMAGES_PER_SHARD
-                name = f"distilled-{shard:05d}-of-{num_shards:05d}.tfrecord"
-                writer = tf.io.TFRecordWriter(str(directory / name))
-            features = {
-                "image": tf.train.Feature(
-                    bytes_list=tf.train.BytesList(value=[content])
-                ),
-                "label": int64(label),
-                "height": int64(height),
-                "width": int64(width),
-                "channels": int64(channels),
-            }
-            example = tf.train.Example(
-                features=tf.train.Features(feature=features)
-            )
-            writer.write(example.SerializeToString())
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-def _write_tfds(source, directory):
-    """Writes a prepared TFDS data set with the one split `train`."""
-    with quiet_warnings():
-        import tensorflow_datasets as tfds
-
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=source.image_shape),
-                "label": tfds.features.ClassLabel(names=source.class_names),
-            }
-        )
-        info = tfds.core.DatasetInfo(
-            builder=tfds.core.DatasetIdentity(
-                name="distilled",
-                version=tfds.core.Version("1.0.0"),
-                data_dir=str(directory),
-                module_name="",
-            ),
-            description="Images distilled into a generator by gdd_keras.",
-            features=features,
-            supervised_keys=("image", "label"),
-        )
-        writer = tfds.core.SequentialWriter(
-            info, max_examples_per_shard=_IMAGES_PER_SHARD
-        )
-        writer.initialize_splits(["train"])
-        try:
-            for _, images, labels in source.chunks():
-                examples = [
-                    {"image": image, "label": int(label)}
-                    for image, label in zip(images, labels, strict=True)
-                ]
-                writer.add_examples({"train": examples})
-        finally:
-            writer.close_all()
-
-
-FORMATS = {
-    "npz": _write_npz,
-    "png": _write_png,
-    "tfrecord": _write_tfrecord,
-    "tfds": _write_tfds,
-}
+_WRITERS = {"npz": _write_npz, "png": _write_png}
+FORMATS = (*_WRITERS, *SHARDED_FORMATS)
 
 
 def _folder_names(class_names):
@@ -300,5 +436,6 @@ def _snippet(set_format, directory):
         return (
             f"tfds.builder_from_directory({path!r}).as_dataset(split='train')"
         )
-    pattern = str(directory / "distilled-*.tfrecord")
-    return f"tf.data.TFRecordDataset(sorted(glob.glob({pattern!r})))"
+    pattern = f"{path}/distilled-*.tfrecord"
+    # Unlike Python's glob, this one knows URLs.
+    return f"tf.data.TFRecordDataset(sorted(tf.io.gfile.glob({pattern!r})))"

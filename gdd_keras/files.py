@@ -10,8 +10,10 @@ import tempfile
 from gdd_keras.config import InputError
 
 __all__ = [
+    "check_new_directory",
     "new_directory",
     "next_version",
+    "publish",
     "write_bytes",
     "write_json",
     "write_text",
@@ -31,14 +33,24 @@ def write_bytes(path, content):
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a result is meant to be shared.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        publish(temporary, path)
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def publish(temporary, path):
+    """Renames a written file to its name, once its bytes are on the disk.
+
+    Args:
+        temporary: File that `tempfile.mkstemp` made, closed.
+        path: Target file, in the same file system.
+    """
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    # mkstemp makes files private; a result is meant to be shared.
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
 
 
 def write_text(path, text):
@@ -49,6 +61,22 @@ def write_text(path, text):
 def write_json(path, value):
     """Writes a JSON file, indented, keys in their order; see `write_bytes`."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def check_new_directory(path):
+    """Refuses a path where something is.
+
+    Args:
+        path: `pathlib.Path` of a directory to write.
+
+    Raises:
+        InputError: If it is a file or holds something.
+    """
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise InputError(
+            f"The output directory must be new or empty. Received: {path}, "
+            "which holds something already. Choose another, or remove it."
+        )
 
 
 @contextlib.contextmanager
@@ -67,11 +95,7 @@ def new_directory(path):
         InputError: If the target holds something already.
     """
     path = pathlib.Path(path)
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise InputError(
-            f"The output directory must be new or empty. Received: {path}, "
-            "which holds something already. Choose another, or remove it."
-        )
+    check_new_directory(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
         tempfile.mkdtemp(dir=path.parent, prefix=f".writing-{path.name}-")

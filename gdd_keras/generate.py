@@ -1,6 +1,6 @@
 """Command: exported generator -> distilled set on disk."""
 
-import pathlib
+import contextlib
 import sys
 
 from gdd_keras.cli import run_command
@@ -8,10 +8,15 @@ from gdd_keras.config import EvaluationConfig
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.distilled_sets import FORMATS
+from gdd_keras.distilled_sets import check_set
 from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
+from gdd_keras.quiet import quiet_logs
+from gdd_keras.quiet import quiet_warnings
+from gdd_keras.shards import SHARDED_FORMATS
+from gdd_keras.shards import make_plan
 
 __all__ = ["main"]
 
@@ -24,12 +29,27 @@ Example:
       --format png --output digits_10
 
 The same model and seed give the same images; the images of a smaller --ipc
-are the first ones of a larger."""
+are the first ones of a larger.
+
+Very large sets are written by several processes or machines with Apache Beam
+(pip install gdd-keras[beam]). With --runner, every option of Beam is taken:
+  python -m gdd_keras.generate --model saved_models/digits --ipc 100000 \\
+      --format tfds --output big --runner DirectRunner \\
+      --direct_num_workers 2 --direct_running_mode multi_processing"""
 
 
 def main(argv=None):
     """Runs the command; returns its exit code."""
-    return run_command("generate", DESCRIPTION, _add_arguments, _run, argv)
+    return run_command(
+        "generate",
+        DESCRIPTION,
+        _add_arguments,
+        _run,
+        argv,
+        after_interrupt="nothing is left half written; complete shards stay "
+        "for the same command",
+        opens="runner",
+    )
 
 
 def _add_arguments(parser):
@@ -39,13 +59,14 @@ def _add_arguments(parser):
         required=True,
         metavar="DIR",
         help="Version directory of an exported generator, or its parent "
-        "(then the highest version).",
+        "(then the highest version). With --runner also a URL such as "
+        "gs://bucket/saved_models/digits.",
     )
     parser.add_argument(
         "--output",
         required=True,
         metavar="DIR",
-        help="New or empty directory for the images.",
+        help="New or empty directory for the images. With --runner also a URL.",
     )
     parser.add_argument(
         "--ipc",
@@ -70,54 +91,140 @@ def _add_arguments(parser):
         help="Another seed gives other images. Default: %(default)s.",
     )
     parser.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="Files of tfrecord and tfds. An interrupted command goes on from "
+        "those that are complete. Default: one for every 10,000 images.",
+    )
+    parser.add_argument(
+        "--runner",
+        metavar="NAME",
+        help="Write tfrecord or tfds with this runner of Apache Beam, for "
+        "instance DirectRunner; other flags are then Beam options "
+        "(https://beam.apache.org).",
+    )
+    parser.add_argument(
         "--quiet", action="store_true", help="Print nothing unless it fails."
     )
 
 
 def _run(arguments):
     """Checks everything that is cheap to check, then generates."""
-    for name, minimum in (("ipc", 1), ("seed", 0)):
+    for name, minimum in (("ipc", 1), ("seed", 0), ("shards", 1)):
         value = getattr(arguments, name)
-        if value < minimum:
+        if value is not None and value < minimum:
             raise InputError(
                 f"`--{name}` must be an integer >= {minimum}. Received: "
                 f"{name}={value}."
             )
-    version = find_version(arguments.model)
-    num_classes = read_metadata(version)["num_classes"]
-    output = pathlib.Path(arguments.output)
-    if not arguments.quiet:
-        print(
-            f"Generating {arguments.ipc * num_classes:,} images "
-            f"({arguments.ipc:,} for each of {num_classes} classes) with "
-            f"{version} ...",
-            flush=True,
-        )
-    with quiet_import():
-        import tensorflow  # noqa: F401
-
-        from gdd_keras.generator_api import load_generator
-    generator = load_generator(version)
-    try:
-        written = write_distilled_set(
-            generator,
-            output,
-            arguments.ipc,
-            arguments.format,
-            arguments.seed,
-            progress=_progress(arguments.quiet),
-        )
-    except OSError as error:
-        raise RunError(
-            f"{output} could not be written ({error}). Nothing is left of it; "
-            "free space or choose another `--output`."
-        ) from error
+    if arguments.format not in SHARDED_FORMATS:
+        for name in ("runner", "shards"):
+            value = getattr(arguments, name)
+            if value is not None:
+                raise InputError(
+                    f"`--{name}` needs `--format` "
+                    f"{' or '.join(SHARDED_FORMATS)}. Received: "
+                    f"{name}={value} with format={arguments.format}."
+                )
+    if arguments.runner is None:
+        written = _write_here(arguments)
+    else:
+        written = _write_with_beam(arguments)
     if not arguments.quiet:
         print(
             f"Wrote {written.num_images:,} images ({written.ipc:,} per class, "
             f"{written.set_format}, {written.num_bytes:,} bytes) to "
             f"{written.path}\nOpen them with: {written.snippet}"
         )
+
+
+def _write_here(arguments):
+    """Generates in this process."""
+    for name in ("model", "output"):
+        value = getattr(arguments, name)
+        if "://" in value:
+            raise InputError(
+                f"`--{name}` may be a URL only with `--runner`. Received: "
+                f"{name}={value}. Add `--runner DirectRunner`."
+            )
+    version = find_version(arguments.model)
+    metadata = read_metadata(version)
+    _check_set(arguments, metadata)
+    _announce(arguments, version, metadata)
+    with quiet_import():
+        import tensorflow  # noqa: F401
+
+        from gdd_keras.generator_api import load_generator
+    generator = load_generator(version)
+    with _clear_errors(arguments):
+        return write_distilled_set(
+            generator,
+            arguments.output,
+            arguments.ipc,
+            arguments.format,
+            arguments.seed,
+            progress=_progress(arguments.quiet),
+            num_shards=arguments.shards,
+        )
+
+
+def _write_with_beam(arguments):
+    """Generates with a runner of Beam."""
+    from gdd_keras import beam
+
+    # Beam logs pages, and its worker processes print on their own.
+    with quiet_logs(), quiet_warnings():
+        pipeline = beam.make_pipeline(arguments.runner, arguments.other_flags)
+        version, metadata = beam.read_model(arguments.model)
+        _check_set(arguments, metadata)
+        _announce(arguments, version, metadata)
+        with quiet_import(), _clear_errors(arguments):
+            return beam.write_with_beam(
+                pipeline,
+                version,
+                arguments.output,
+                arguments.ipc,
+                arguments.format,
+                arguments.seed,
+                arguments.shards,
+            )
+
+
+def _check_set(arguments, metadata):
+    """Refuses what the format cannot hold, before TensorFlow is loaded."""
+    check_set(arguments.format, metadata["image_shape"][-1])
+    if arguments.shards is not None:
+        make_plan(
+            arguments.format,
+            arguments.ipc * metadata["num_classes"],
+            num_shards=arguments.shards,
+        )
+
+
+def _announce(arguments, version, metadata):
+    """Says what comes."""
+    if arguments.quiet:
+        return
+    num_classes = metadata["num_classes"]
+    print(
+        f"Generating {arguments.ipc * num_classes:,} images "
+        f"({arguments.ipc:,} for each of {num_classes} classes) with "
+        f"{version} ...",
+        flush=True,
+    )
+
+
+@contextlib.contextmanager
+def _clear_errors(arguments):
+    """Turns an error of the file system into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{arguments.output} could not be written ({error}). Nothing is "
+            "left half written; free space or choose another `--output`."
+        ) from error
 
 
 def _progress(quiet):

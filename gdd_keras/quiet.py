@@ -1,11 +1,12 @@
 """Keeps what native code and libraries print by themselves off the terminal."""
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
 
-__all__ = ["quiet_import", "quiet_warnings"]
+__all__ = ["quiet_import", "quiet_logs", "quiet_warnings"]
 
 
 @contextlib.contextmanager
@@ -24,6 +25,20 @@ def quiet_import():
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+@contextlib.contextmanager
+def quiet_logs():
+    """Drops what Python's loggers say, of whatever level.
+
+    For a library that reports every failure as an exception besides.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 import shutil
 
+import apache_beam as beam
 from tfx.components.pusher import component as pusher_component
 from tfx.components.pusher import executor as pusher_executor
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter
 from tfx.dsl.component.experimental.annotations import InputArtifact
 from tfx.dsl.component.experimental.annotations import OutputArtifact
 from tfx.dsl.component.experimental.annotations import Parameter
@@ -15,6 +17,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 from tfx.utils import proto_utils
 
+from gdd_keras.beam import BeamSet
 from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
@@ -27,10 +30,11 @@ from gdd_keras.files import write_json
 from gdd_keras.files import write_text
 from gdd_keras.generator_api import load_generator
 from gdd_keras.metadata import method_name
+from pipelines.files import link_splits
 from pipelines.files import local_path
 from pipelines.files import write_examples
 
-__all__ = ["DatasetGen", "GeneratorEvaluator", "VersionPusher"]
+__all__ = ["BulkGenerator", "DatasetGen", "GeneratorEvaluator", "VersionPusher"]
 
 
 @component
@@ -166,3 +170,32 @@ class VersionPusher(pusher_component.Pusher):
     """TFX's `Pusher` to a folder, `<base_directory>/<integer version>/`."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(_VersionPusherExecutor)
+
+
+@component(use_beam=True)
+def BulkGenerator(
+    model: InputArtifact[standard_artifacts.Model],
+    distilled: OutputArtifact[standard_artifacts.Examples],
+    ipc: Parameter[int],
+    seed: Parameter[int],
+    code: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+):
+    """Generates a distilled set, as files of TFDS that are Examples too.
+
+    Args:
+        model: Exported generator.
+        distilled: Gets the split `train`.
+        ipc: Images per class.
+        seed: Seed of the images.
+        code: Digest of the code.
+        beam_pipeline: TFX's.
+    """
+    # Workers elsewhere see the URI of a bucket, not where it is mounted.
+    source = path_utils.serving_model_path(model.uri)
+    with BeamSet(source, distilled.uri, ipc, seed=seed) as distilled_set:
+        with beam_pipeline:
+            distilled_set.attach(beam_pipeline)
+        written = distilled_set.finish()
+    distilled.splits = link_splits(local_path(distilled.uri))
+    print(f"{written.num_images:,} images in {distilled.uri}", flush=True)

@@ -36,6 +36,7 @@ def main(argv=None):
         argv,
         after_interrupt="the same command goes on with the pipeline",
         package="pipelines",
+        opens="runner",
     )
 
 
@@ -53,6 +54,12 @@ def _add_arguments(parser):
         default="saved_models",
         help="Where <dataset>/<version>/ is pushed. Default: %(default)s.",
     )
+    parser.add_argument(
+        "--runner",
+        metavar="NAME",
+        help="Apache Beam's runner for `--distilled-ipc`, DirectRunner for "
+        "one; any option of Beam may follow it.",
+    )
     add_arguments(parser)
 
 
@@ -64,7 +71,10 @@ def _run(arguments):
     next_version(serving)
     orchestration = import_tfx()
     print(f"pipeline: {root}", flush=True)
-    steps = orchestration.run_pipeline(settings, root, serving)
+    beam_options = arguments.other_flags
+    if arguments.runner is not None:
+        beam_options = [f"--runner={arguments.runner}", *beam_options]
+    steps = orchestration.run_pipeline(settings, root, serving, beam_options)
     print("\ndone")
     for step in steps:
         state = "cached" if step.cached else f"{step.seconds:.0f} s"

@@ -34,7 +34,7 @@ class Step:
     seconds: float
 
 
-def run_pipeline(settings, root, serving_directory):
+def run_pipeline(settings, root, serving_directory, beam_options=()):
     """Runs the pipeline; every component says what it does.
 
     Args:
@@ -42,6 +42,7 @@ def run_pipeline(settings, root, serving_directory):
         root: `pathlib.Path` of the folder of artifacts, metadata and
             unfinished work.
         serving_directory: `pathlib.Path` where blessed versions are pushed.
+        beam_options: Options of Apache Beam, strings.
 
     Returns:
         List of `Step`, in the order of the run.
@@ -60,6 +61,7 @@ def run_pipeline(settings, root, serving_directory):
         serving_directory=str(serving_directory),
         work_dir=str(root / "work"),
         metadata_connection_config=connection,
+        beam_pipeline_args=list(beam_options),
     )
     _show_components()
     with quiet_warnings():

@@ -2,11 +2,13 @@
 
 from tfx.components import Trainer
 from tfx.components import Tuner
+from tfx.dsl.experimental.conditionals import conditional
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2
 from tfx.proto import trainer_pb2
 
 from gdd_keras.config import config_to_json
+from pipelines.components import BulkGenerator
 from pipelines.components import DatasetGen
 from pipelines.components import GeneratorEvaluator
 from pipelines.components import VersionPusher
@@ -28,7 +30,7 @@ def create_pipeline(
     """Builds the pipeline for any orchestrator; touches nothing.
 
     DatasetGen -> Pretrainer (stage 1) -> Tuner -> Trainer (stage 2) ->
-    GeneratorEvaluator -> Pusher.
+    GeneratorEvaluator -> Pusher, and, for a blessed model, BulkGenerator.
 
     Args:
         settings: `Settings`.
@@ -91,6 +93,16 @@ def create_pipeline(
         ),
     ).with_id("Pusher")
     components += [trainer, evaluator, pusher]
+    if settings.distilled_ipc:
+        blessing = evaluator.outputs["blessing"].future()[0]
+        with conditional.Cond(blessing.custom_property("blessed") == 1):
+            generator = BulkGenerator(
+                model=trainer.outputs["model"],
+                ipc=settings.distilled_ipc,
+                seed=settings.config.run.seed,
+                code=settings.code,
+            )
+        components.append(generator)
     return tfx_pipeline.Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,

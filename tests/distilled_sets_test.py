@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gdd_keras import distilled_sets
+from gdd_keras import shards
 from gdd_keras.config import InputError
 from gdd_keras.distilled_sets import FORMATS
 from gdd_keras.distilled_sets import write_distilled_set
@@ -23,8 +24,8 @@ def generator(tiny_saved_model):
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Several chunks and shards, as in a large set."""
-    monkeypatch.setattr(distilled_sets, "_CHUNK_SIZE", 8)
-    monkeypatch.setattr(distilled_sets, "_IMAGES_PER_SHARD", 9)
+    monkeypatch.setattr(shards, "_CHUNK_SIZE", 8)
+    monkeypatch.setattr(shards, "_IMAGES_PER_SHARD", 9)
 
 
 def sorted_rows(images, labels):
@@ -66,8 +67,8 @@ def read_tfds(path):
 
 
 def read_tfrecord(path):
-    shards = sorted(path.glob("*.tfrecord"))
-    assert [shard.name for shard in shards] == [
+    found = sorted(path.glob("*.tfrecord"))
+    assert [shard.name for shard in found] == [
         f"distilled-{shard:05d}-of-00003.tfrecord" for shard in range(3)
     ]
     integer = tf.io.FixedLenFeature((), tf.int64)
@@ -79,7 +80,7 @@ def read_tfrecord(path):
         "channels": integer,
     }
     rows = []
-    for record in tf.data.TFRecordDataset([str(shard) for shard in shards]):
+    for record in tf.data.TFRecordDataset([str(shard) for shard in found]):
         row = tf.io.parse_single_example(record, features)
         image = tf.io.decode_png(row["image"]).numpy()
         shape = tuple(int(row[k]) for k in ("height", "width", "channels"))

@@ -13,13 +13,13 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 # Modules and packages; each imports only from the lines above its own.
 LAYERS = (
     {"config", "quiet", "sampling"},
-    {"cli", "files"},
-    {"metadata", "run_directory"},
+    {"cli", "files", "shards"},
+    {"metadata", "partial_sets", "run_directory"},
     {"data", "losses"},
     {"networks"},
     {"cgan", "callbacks", "export", "generator_api"},
     {"distiller", "evaluation", "distilled_sets"},
-    {"monitoring"},
+    {"beam", "monitoring"},
     {"training"},
     {"job", "tuning"},
     {"reporting"},
@@ -33,10 +33,12 @@ WITHOUT_TENSORFLOW = (
     "files",
     "generate",
     "metadata",
+    "partial_sets",
     "quiet",
     "report",
     "reporting",
     "run_directory",
+    "shards",
     "tune",
     "tuning.directory",
     "tuning.outcome",
@@ -107,6 +109,7 @@ def test_some_modules_do_without_tensorflow():
     code += "".join(f"import gdd_keras.{m}\n" for m in WITHOUT_TENSORFLOW)
     code += (
         "heavy = {'tensorflow', 'keras', 'keras_tuner', 'sklearn'}\n"
+        "heavy |= {'apache_beam', 'tensorflow_datasets'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     printed = subprocess.run(

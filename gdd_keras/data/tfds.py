@@ -148,9 +148,7 @@ def open_tfds_folder(path):
         )
 
 
-def _raw_data(
-    tfds, builder, name, short_name, source, identity, cut_test=True
-):
+def _raw_data(tfds, builder, name, short_name, source, identity, cut_test=True):
     """Returns the `RawData` of a builder whose data is there."""
     features = _features(tfds, name, builder)
     splits = builder.info.splits
