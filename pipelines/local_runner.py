@@ -60,6 +60,11 @@ def _add_arguments(parser):
         help="Apache Beam's runner for `--distilled-ipc`, DirectRunner for "
         "one; any option of Beam may follow it.",
     )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="Run every step again. Training that is finished is not repeated.",
+    )
     add_arguments(parser)
 
 
@@ -74,12 +79,20 @@ def _run(arguments):
     beam_options = arguments.other_flags
     if arguments.runner is not None:
         beam_options = [f"--runner={arguments.runner}", *beam_options]
-    steps = orchestration.run_pipeline(settings, root, serving, beam_options)
+    steps = orchestration.run_pipeline(
+        settings, root, serving, beam_options, cache=not arguments.no_cache
+    )
     print("\ndone")
     for step in steps:
         state = "cached" if step.cached else f"{step.seconds:.0f} s"
         print(f"  {step.name:20} {state}")
-    print(f"  models in use        {serving}")
+    if next_version(serving) > 1:
+        print(f"  models in use        {serving}")
+    elif all(step.cached for step in steps):
+        print(
+            f"  models in use        none: {serving} has been emptied; "
+            "`--no-cache` judges and pushes again"
+        )
     print(f"  training curves      tensorboard --logdir {root / 'work'}")
 
 

@@ -34,7 +34,9 @@ class Step:
     seconds: float
 
 
-def run_pipeline(settings, root, serving_directory, beam_options=()):
+def run_pipeline(
+    settings, root, serving_directory, beam_options=(), cache=True
+):
     """Runs the pipeline; every component says what it does.
 
     Args:
@@ -43,6 +45,7 @@ def run_pipeline(settings, root, serving_directory, beam_options=()):
             unfinished work.
         serving_directory: `pathlib.Path` where blessed versions are pushed.
         beam_options: Options of Apache Beam, strings.
+        cache: Whether steps whose inputs did not change are skipped.
 
     Returns:
         List of `Step`, in the order of the run.
@@ -62,6 +65,7 @@ def run_pipeline(settings, root, serving_directory, beam_options=()):
         work_dir=str(root / "work"),
         metadata_connection_config=connection,
         beam_pipeline_args=list(beam_options),
+        enable_cache=cache,
     )
     _show_components()
     with quiet_warnings():

@@ -229,6 +229,22 @@ def test_worse_generator_is_not_pushed(tfx_python, finished):
 
 
 @pytest.mark.slow
+def test_emptied_models_are_pushed_again(tfx_python, finished):
+    import shutil
+
+    folder, arguments, _ = finished
+    shutil.rmtree(folder / "models")
+    cached = run(tfx_python, LOCAL, *arguments)
+    assert "none: " in cached.stdout
+    again = run(tfx_python, LOCAL, *arguments, "--no-cache")
+    assert again.returncode == 0, again.stderr
+    assert "cached" not in steps(again.stdout).values()
+    assert [p.name for p in (folder / "models" / "digits").iterdir()] == ["1"]
+    # What was trained was kept.
+    assert "Epoch" not in again.stdout
+
+
+@pytest.mark.slow
 def test_compiles_for_vertex(tfx_python, tmp_path):
     file = tmp_path / "job.json"
     done = run(
