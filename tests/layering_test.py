@@ -14,7 +14,7 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 LAYERS = (
     {"config", "quiet", "sampling"},
     {"cli", "files"},
-    {"metadata", "run_directory"},
+    {"metadata", "run_directory", "strategy"},
     {"data", "losses"},
     {"networks"},
     {"cgan", "callbacks", "export", "generator_api"},
