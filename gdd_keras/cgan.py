@@ -10,6 +10,7 @@ from gdd_keras.losses import discriminator_loss
 from gdd_keras.losses import generator_loss
 from gdd_keras.strategy import apply_gradients
 from gdd_keras.strategy import batch_rows
+from gdd_keras.strategy import draw_rows
 from gdd_keras.strategy import gradient_norm
 
 __all__ = ["ConditionalGAN"]
@@ -195,12 +196,12 @@ class ConditionalGAN(keras.Model):
 
     def _generate(self, labels):
         """Returns one generated image per label, in training mode."""
-        count, rows = batch_rows(tf.shape(labels)[0])
-        latents = tf.random.stateless_normal(
-            (count, self.latent_dim), self._random_seed(0)
+        latents = draw_rows(
+            lambda count: tf.random.stateless_normal(
+                (count, self.latent_dim), self._random_seed(0)
+            ),
+            tf.shape(labels)[0],
         )
-        if rows is not None:
-            latents = tf.gather(latents, rows)
         return self.generator([latents, self._one_hot(labels)], training=True)
 
     def _one_hot(self, labels):
@@ -252,12 +253,12 @@ class ConditionalGAN(keras.Model):
 
     def _gradient_penalty(self, real_images, generated_images, one_hot_labels):
         """Returns E[(|grad D(x)| - 1)^2] on random interpolates x."""
-        count, rows = batch_rows(tf.shape(real_images)[0])
-        share = tf.random.stateless_uniform(
-            (count, 1, 1, 1), self._random_seed(2)
+        share = draw_rows(
+            lambda count: tf.random.stateless_uniform(
+                (count, 1, 1, 1), self._random_seed(2)
+            ),
+            tf.shape(real_images)[0],
         )
-        if rows is not None:
-            share = tf.gather(share, rows)
         images = real_images + share * (generated_images - real_images)
         with tf.GradientTape() as tape:
             tape.watch(images)

@@ -7,6 +7,8 @@ batch, so that a run differs from one on a single device by the order of
 float32 sums alone. On a single device, nothing here adds an operation.
 """
 
+import functools
+
 import tensorflow as tf
 
 from gdd_keras.config import InputError
@@ -17,6 +19,7 @@ __all__ = [
     "combine",
     "describe_devices",
     "distribute",
+    "draw_rows",
     "gradient_norm",
     "local_part",
     "mean_over_replicas",
@@ -56,7 +59,7 @@ def open_strategy(name, batch_size):
             f"{fitting} or {fitting + len(names)}, or fewer devices (for "
             "GPUs: CUDA_VISIBLE_DEVICES)."
         )
-    return tf.distribute.MirroredStrategy(names)
+    return _mirrored(tuple(names))
 
 
 def describe_devices(name, batch_size):
@@ -130,6 +133,18 @@ def batch_rows(size):
         return size, None
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     return size * replicas, size * replica + tf.range(size)
+
+
+def draw_rows(draw, size):
+    """Draws numbers for the whole batch, and returns those of this share.
+
+    Args:
+        draw: Function of the number of rows.
+        size: As in `batch_rows`.
+    """
+    count, rows = batch_rows(size)
+    numbers = draw(count)
+    return numbers if rows is None else tf.gather(numbers, rows)
 
 
 def mean_over_replicas(values):
@@ -221,6 +236,16 @@ def run_in_replicas(function, *arguments):
     if num_replicas() == 1:
         return function(*arguments)
     return tf.distribute.get_strategy().run(function, arguments)
+
+
+@functools.cache
+def _mirrored(names):
+    """Returns the process's only strategy for these devices.
+
+    Two of them would number their collective operations alike, and TensorFlow
+    refuses a number that comes back with another shape.
+    """
+    return tf.distribute.MirroredStrategy(names)
 
 
 def _devices():
