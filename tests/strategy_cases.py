@@ -1,8 +1,10 @@
 """Runs on two CPU devices for strategy_test.py; a process of its own."""
 
+import functools
 import json
 import pathlib
 import sys
+import time
 from unittest import mock
 
 import keras
@@ -15,9 +17,12 @@ from gdd_keras.config import InputError
 from gdd_keras.config import make_config
 from gdd_keras.data import Dataset
 from gdd_keras.data import Split
+from gdd_keras.data.pipeline import BatchSampler
+from gdd_keras.data.pipeline import training_batches
 from gdd_keras.export import export_generator
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.strategy import describe_devices
+from gdd_keras.strategy import distribute
 from gdd_keras.strategy import open_strategy
 from gdd_keras.strategy import scalar
 
@@ -175,6 +180,41 @@ def train(config, dataset, path, strategies):
     return state_values(stages[1].trainer)[0]
 
 
+def read_batches(dataset):
+    """Reads two batches as two replicas do.
+
+    Returns:
+        How many batches were asked for after each read, and whether the
+        shares, put together, are the batches of one device.
+    """
+    numbers, equal = [], []
+    indices = BatchSampler.indices
+
+    def noted(sampler, number):
+        numbers.append(number)
+        return indices(sampler, number)
+
+    batches = functools.partial(
+        training_batches, dataset.train, 4, 0, extra_batches=3
+    )
+    whole = list(batches().take(2))
+    counts = []
+    strategy = open_strategy("mirrored", 4)
+    with mock.patch.object(BatchSampler, "indices", noted):
+        iterator = iter(distribute(strategy, batches))
+        for expected in whole:
+            batch = next(iterator)
+            # What reads ahead would have done so by then.
+            time.sleep(0.3)
+            counts.append(len(numbers))
+            for name, values in batch.items():
+                shares = strategy.experimental_local_results(values)
+                axis = 1 if name.startswith("pool") else 0
+                got = np.concatenate([s.numpy() for s in shares], axis)
+                equal.append(bool((got == expected[name].numpy()).all()))
+    return counts, equal
+
+
 def refusal():
     try:
         open_strategy("mirrored", 7)
@@ -192,6 +232,7 @@ def main(folder, module):
         json.dumps([describe_devices("mirrored", 6), refusal()])
     )
     dataset = toy_dataset()
+    (folder / "batches.json").write_text(json.dumps(read_batches(dataset)))
     pool = (f"{module}:narrow", f"{module}:wide")
     # Adam divides a gradient by its size, so that it hides a wrong factor and
     # makes steps of one that is zero but for rounding.

@@ -114,6 +114,14 @@ def test_run_moves_between_one_device_and_two(runs):
     assert_close(np.load(runs / "moved.npz"), np.load(runs / "whole.npz"))
 
 
+def test_shares_make_the_batch_and_nothing_is_read_ahead(runs):
+    counts, equal = json.loads((runs / "batches.json").read_text())
+    assert equal == [True] * 8
+    # Two devices, one batch and three of the pool: threads that work ahead
+    # can stop the process for ever.
+    assert counts == [8, 16]
+
+
 def test_devices_are_told_and_unequal_shares_refused(runs):
     line, refusal = json.loads((runs / "devices.json").read_text())
     assert line.startswith("devices: CPU:0, CPU:1, each with 3 of the 6 images")
