@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from gdd_keras.config import RunError
+from gdd_keras.strategy import scalar
 
 __all__ = [
     "Checkpoint",
@@ -46,15 +47,15 @@ class PoolRedraw(keras.callbacks.Callback):
         self.writer = writer
 
     def on_train_batch_begin(self, batch, logs=None):
-        step, pool = int(self.model.step), self.model.pool
+        step, pool = scalar(self.model.step), self.model.pool
         number = step // self.redraw_steps
-        if int(pool.draw_count.numpy()) == number:
+        if scalar(pool.draw_count) == number:
             return
         pool.draw(number)
         if self.writer is not None:
             with self.writer.as_default(step=step):
                 tf.summary.text("pool/network", pool.current_name)
-                tf.summary.scalar("pool/index", int(pool.index.numpy()))
+                tf.summary.scalar("pool/index", scalar(pool.index))
 
 
 class LearningRateDecay(keras.callbacks.Callback):
@@ -93,7 +94,7 @@ class LearningRateDecay(keras.callbacks.Callback):
             self.model.discriminator_optimizer,
         )
         if self._rates is None:
-            self._rates = [float(o.learning_rate) for o in self._optimizers]
+            self._rates = [scalar(o.learning_rate) for o in self._optimizers]
 
     def factor(self, progress):
         """Returns the multiplier of the rates at a progress in [0, 1]."""
@@ -102,7 +103,8 @@ class LearningRateDecay(keras.callbacks.Callback):
         return min(1.0, max(0.0, (1.0 - progress) / self.decay_fraction))
 
     def on_train_batch_begin(self, batch, logs=None):
-        progress = (int(self.model.step) - self.first_step) / self.total_steps
+        steps = scalar(self.model.step) - self.first_step
+        progress = steps / self.total_steps
         if self.seconds is not None:
             elapsed = time.monotonic() - self._start
             progress = max(progress, elapsed / self.seconds)
@@ -146,9 +148,10 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         for name, value in (logs or {}).items():
             if not math.isfinite(float(value)):
+                step = scalar(self.model.step)
                 raise RunError(
-                    f"`{name}` became {float(value)} at step "
-                    f"{int(self.model.step)} of stage {self.stage}. {_ADVICE}"
+                    f"`{name}` became {float(value)} at step {step} of stage "
+                    f"{self.stage}. {_ADVICE}"
                 )
 
 
@@ -166,7 +169,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.on_saved = on_saved
 
     def on_epoch_end(self, epoch, logs=None):
-        self.manager.save(checkpoint_number=int(self.model.step))
+        self.manager.save(checkpoint_number=scalar(self.model.step))
         self.on_saved()
 
 

@@ -8,6 +8,10 @@ from gdd_keras.data.pipeline import scale_images
 from gdd_keras.losses import classification_loss
 from gdd_keras.losses import discriminator_loss
 from gdd_keras.losses import generator_loss
+from gdd_keras.strategy import apply_gradients
+from gdd_keras.strategy import batch_rows
+from gdd_keras.strategy import draw_rows
+from gdd_keras.strategy import gradient_norm
 
 __all__ = ["ConditionalGAN"]
 
@@ -192,8 +196,11 @@ class ConditionalGAN(keras.Model):
 
     def _generate(self, labels):
         """Returns one generated image per label, in training mode."""
-        latents = tf.random.stateless_normal(
-            (tf.shape(labels)[0], self.latent_dim), self._random_seed(0)
+        latents = draw_rows(
+            lambda count: tf.random.stateless_normal(
+                (count, self.latent_dim), self._random_seed(0)
+            ),
+            tf.shape(labels)[0],
         )
         return self.generator([latents, self._one_hot(labels)], training=True)
 
@@ -204,11 +211,15 @@ class ConditionalGAN(keras.Model):
         """Updates the discriminator; returns its unweighted loss terms."""
         batch = tf.shape(labels)[0]
         one_hot_labels = self._one_hot(labels)
+        count, rows = batch_rows(batch)
+        if rows is not None:
+            rows = tf.concat([rows, count + rows], 0)
         # One pass over both halves costs less than two.
         images = augment(
             tf.concat([real_images, generated_images], 0),
             self.augmentation,
             self._random_seed(1),
+            rows=(2 * count, rows),
         )
         losses = {}
         with tf.GradientTape() as tape:
@@ -237,14 +248,16 @@ class ConditionalGAN(keras.Model):
                 )
         variables = self.discriminator.trainable_variables
         gradients = tape.gradient(total, variables)
-        self._note_norm("discriminator", gradients)
-        self.discriminator_optimizer.apply(gradients, variables)
+        self._apply("discriminator", gradients, variables)
         return losses
 
     def _gradient_penalty(self, real_images, generated_images, one_hot_labels):
         """Returns E[(|grad D(x)| - 1)^2] on random interpolates x."""
-        share = tf.random.stateless_uniform(
-            (tf.shape(real_images)[0], 1, 1, 1), self._random_seed(2)
+        share = draw_rows(
+            lambda count: tf.random.stateless_uniform(
+                (count, 1, 1, 1), self._random_seed(2)
+            ),
+            tf.shape(real_images)[0],
         )
         images = real_images + share * (generated_images - real_images)
         with tf.GradientTape() as tape:
@@ -264,7 +277,10 @@ class ConditionalGAN(keras.Model):
         with tf.GradientTape() as tape:
             tape.watch(generated_images)
             images = augment(
-                generated_images, self.augmentation, self._random_seed(3)
+                generated_images,
+                self.augmentation,
+                self._random_seed(3),
+                rows=batch_rows(tf.shape(labels)[0]),
             )
             outputs = self.discriminator(
                 [images, self._one_hot(labels)], training=False
@@ -287,10 +303,11 @@ class ConditionalGAN(keras.Model):
             if name in losses
         )
 
-    def _note_norm(self, network, gradients):
-        """Tracks the global norm of a network's gradients."""
-        norm = tf.linalg.global_norm(gradients)
-        self._norm_trackers[network].update_state(norm)
+    def _apply(self, network, gradients, variables):
+        """Moves a network's weights, and tracks its gradients' norm."""
+        self._norm_trackers[network].update_state(gradient_norm(gradients))
+        optimizer = getattr(self, f"{network}_optimizer")
+        apply_gradients(optimizer, gradients, variables)
 
     def _apply_to_generator(self, tape, generated_images, image_gradients):
         """Carries gradients at the images back to the generator's weights."""
@@ -300,8 +317,7 @@ class ConditionalGAN(keras.Model):
         gradients = tape.gradient(
             generated_images, variables, output_gradients=image_gradients
         )
-        self._note_norm("generator", gradients)
-        self.generator_optimizer.apply(gradients, variables)
+        self._apply("generator", gradients, variables)
 
     def _finish_step(self, losses):
         """Moves the average and the counter; returns the running means."""

@@ -427,6 +427,12 @@ class RunConfig(_Section):
     steps_per_execution: int = option(
         4, "Training steps per call into TensorFlow.", minimum=1, maximum=1000
     )
+    strategy: str = option(
+        "none",
+        "`mirrored` shares every batch out among all GPUs of this machine, "
+        "else its CPU devices; results stay the same but for rounding.",
+        choices=("none", "mirrored"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

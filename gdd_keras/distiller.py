@@ -7,6 +7,12 @@ from gdd_keras.data.augmentation import augment
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.losses import feature_matching_loss
 from gdd_keras.losses import logit_matching_loss
+from gdd_keras.strategy import batch_rows
+from gdd_keras.strategy import combine
+from gdd_keras.strategy import local_part
+from gdd_keras.strategy import mean_over_replicas
+from gdd_keras.strategy import num_replicas
+from gdd_keras.strategy import run_in_replicas
 
 __all__ = ["GenerativeDistiller"]
 
@@ -117,8 +123,11 @@ class GenerativeDistiller(ConditionalGAN):
             self._adversarial_step(real_images, data["labels"])
         )
         if self.matches:
-            terms, matching_gradients = self._matching_terms(
-                data, real_images, tf.stop_gradient(generated_images)
+            terms, matching_gradients = combine(
+                self._matching_terms,
+                data,
+                real_images,
+                tf.stop_gradient(generated_images),
             )
             losses.update(terms)
             image_gradients += matching_gradients
@@ -127,36 +136,29 @@ class GenerativeDistiller(ConditionalGAN):
         return self._finish_step(losses)
 
     def _matching_terms(self, data, real_images, generated_images):
-        """Returns eq. 6 and 7, unweighted, and their weighted gradient.
+        """Trains the network in use, then matches under it.
 
-        The gradient is taken at the images, inside the branch of the network
-        in use, so that no other network is touched.
+        The network is chosen outside of all replicas, see `combine`.
+
+        Returns:
+            Dict of eq. 6, eq. 7 and the pool's loss, unweighted, and the
+            weighted gradient at the generated images.
         """
-        seed = self._random_seed(4)
-        real_images = augment(real_images, self.matching_augmentation, seed)
 
         def match(index):
             pool_loss = self._train_pool(index, data)
-            real_logits, real_features = self.pool.features(index, real_images)
-            with tf.GradientTape() as tape:
-                tape.watch(generated_images)
-                logits, features = self.pool.features(
-                    index,
-                    augment(generated_images, self.matching_augmentation, seed),
-                )
-                global_loss = logit_matching_loss(
-                    real_logits, logits, self.matching_reduction
-                )
-                local_loss = feature_matching_loss(
-                    real_features, features, self.matching_reduction
-                )
-                weighted = self._weighted_sum(
-                    {"global_loss": global_loss, "local_loss": local_loss}
-                )
-            gradient = tape.gradient(weighted, generated_images)
-            return global_loss, local_loss, pool_loss, gradient
 
-        global_loss, local_loss, pool_loss, gradient = self.pool.switch(match)
+            def match_in_replica(real_images, generated_images):
+                return self._match(index, real_images, generated_images)
+
+            return (
+                *run_in_replicas(
+                    match_in_replica, real_images, generated_images
+                ),
+                pool_loss,
+            )
+
+        global_loss, local_loss, gradient, pool_loss = self.pool.switch(match)
         terms = {
             "global_loss": global_loss,
             "local_loss": local_loss,
@@ -164,22 +166,64 @@ class GenerativeDistiller(ConditionalGAN):
         }
         return terms, gradient
 
+    def _match(self, index, real_images, generated_images):
+        """Returns eq. 6 and 7, unweighted, and their weighted gradient.
+
+        The gradient is taken at the images, inside the branch of the network
+        in use, so that no other network is touched.
+        """
+
+        def features(images):
+            # Real and generated image i share a draw.
+            images = augment(
+                images,
+                self.matching_augmentation,
+                self._random_seed(4),
+                rows=batch_rows(tf.shape(images)[0]),
+            )
+            return self.pool.features(index, images)
+
+        # A sum over the batch is as many times that over a share, in the
+        # mean over replicas that losses and gradients are.
+        factor = num_replicas() if self.matching_reduction == "sum" else 1
+        real_logits, real_features = features(real_images)
+        with tf.GradientTape() as tape:
+            tape.watch(generated_images)
+            logits, local_features = features(generated_images)
+            global_loss = factor * logit_matching_loss(
+                real_logits, logits, self.matching_reduction
+            )
+            local_loss = factor * feature_matching_loss(
+                real_features, local_features, self.matching_reduction
+            )
+            weighted = self._weighted_sum(
+                {"global_loss": global_loss, "local_loss": local_loss}
+            )
+        gradient = tape.gradient(weighted, generated_images)
+        return global_loss, local_loss, gradient
+
     def _train_pool(self, index, data):
         """Trains network `index` on its own real batches; mean loss, or 0."""
         if "pool_images" not in data:
             return tf.constant(0.0)
-        steps = data["pool_images"].shape[0]
+        steps = local_part(data["pool_images"]).shape[0]
 
-        def train(step, total):
+        def train_in_replica(data, step):
+            images = scale_images(data["pool_images"][step])
             images = augment(
-                scale_images(data["pool_images"][step]),
+                images,
                 self.matching_augmentation,
                 tf.random.experimental.stateless_fold_in(
                     self._random_seed(5), step
                 ),
+                rows=batch_rows(tf.shape(images)[0]),
             )
             labels = data["pool_labels"][step]
-            return step + 1, total + self.pool.train_on(index, images, labels)
+            return self.pool.train_on(index, images, labels)
+
+        def train(step, total):
+            losses = run_in_replicas(train_in_replica, data, step)
+            return step + 1, total + mean_over_replicas(losses)
 
         _, total = tf.while_loop(
             lambda step, _: step < steps,

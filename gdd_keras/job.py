@@ -18,6 +18,8 @@ from gdd_keras.generator_api import load_generator
 from gdd_keras.metadata import method_name
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
+from gdd_keras.strategy import describe_devices
+from gdd_keras.strategy import scalar
 from gdd_keras.training import Plan
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
@@ -100,7 +102,7 @@ def distill_dataset(
     check_same_data(run, dataset)
     stages = build_stages(config, dataset)
     plans = _plans(run, stages, config, dataset, started)
-    for line in _describe(dataset, stages, plans, config.evaluation):
+    for line in _describe(dataset, stages, plans, config):
         say(line)
     if not run.score_events.exists():
         write_hparams(run.score_events, hyperparameters(config), {})
@@ -115,7 +117,7 @@ def distill_dataset(
         _export(run, stages[-1].trainer, config, dataset, saved_models)
     say(f"\nexported {run.state['export']}")
     if config.evaluation.num_seeds > 0:
-        step = int(stages[-1].trainer.step)
+        step = scalar(stages[-1].trainer.step)
         _score(run, dataset, config, step, verbose)
     run.save(done=True)
     return _result(run)
@@ -136,7 +138,7 @@ def estimate_cost(config):
     plans = plan_training(
         stages, config, dataset, _budget_left(config, started)
     )
-    return _describe(dataset, stages, plans, config.evaluation)
+    return _describe(dataset, stages, plans, config)
 
 
 def _silent(*_):
@@ -178,7 +180,7 @@ def _plans(run, stages, config, dataset, started):
     ]
 
 
-def _describe(dataset, stages, plans, evaluation):
+def _describe(dataset, stages, plans, config):
     """Returns lines that say what will be trained, and how long."""
     height, width, channels = dataset.image_shape
     sizes = ", ".join(
@@ -190,6 +192,9 @@ def _describe(dataset, stages, plans, evaluation):
     ]
     generator = stages[0].trainer.generator
     lines.append(f"generator: {generator.count_params():,} weights")
+    devices = describe_devices(config.run.strategy, config.cgan.batch_size)
+    if devices is not None:
+        lines.append(devices)
     for stage, plan in zip(stages, plans, strict=True):
         rate = stage.batch_size / plan.step_seconds
         lines.append(
@@ -197,6 +202,7 @@ def _describe(dataset, stages, plans, evaluation):
             f"{stage.batch_size} images, {rate:,.0f} images/s, about "
             f"{plan.steps * plan.step_seconds / 60:.1f} minutes"
         )
+    evaluation = config.evaluation
     if evaluation.num_seeds:
         shown = evaluation.ipc * dataset.num_classes
         lines.append(

@@ -1,10 +1,12 @@
 """The folder of a run: its config, its progress, and how to find it again."""
 
+import dataclasses
 import json
 import pathlib
 import re
 import shutil
 
+from gdd_keras.config import Config
 from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
@@ -17,6 +19,11 @@ __all__ = ["RunDirectory", "numbered_folders", "open_run"]
 _CONFIG = "config.json"
 _STATE = "state.json"
 
+# What makes a run another run; on which devices it trains does not.
+_RUN_SECTIONS = {
+    field.name: ("strategy",) if field.name == "run" else ()
+    for field in dataclasses.fields(Config)
+}
 # What stage 1 depends on, and what of it does not matter once it is over.
 _STAGE_1_SECTIONS = {
     "data": ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout"),
@@ -197,11 +204,11 @@ def _open_given(config, path, fresh):
             f"`--fresh` needs a new folder. Received: --run-dir {path}, which "
             "holds a run. Choose another, or leave `--run-dir` out."
         )
-    earlier = _config_of(path)
-    if earlier != config:
+    different = _difference(_config_of(path), config, _RUN_SECTIONS)
+    if different:
         raise InputError(
             f"`--run-dir` {path} holds a run with other settings: "
-            f"{_difference(earlier, config)}. Choose another folder, or "
+            f"{different}. Choose another folder, or "
             f"continue that run with `--config {path / _CONFIG} --run-dir "
             f"{path}`."
         )
@@ -227,10 +234,13 @@ def _run_numbers(parent, name):
 def _holds(path, config):
     """Says whether a folder is a run with these settings."""
     try:
-        return _config_of(path) == config
+        earlier = _config_of(path)
     except InputError:
         # Of another version, or damaged: no reason to refuse a new run.
         return False
+    return earlier is not None and not _difference(
+        earlier, config, _RUN_SECTIONS
+    )
 
 
 def _config_of(path):
@@ -241,20 +251,20 @@ def _config_of(path):
     return config_from_json(file.read_text(), str(file))
 
 
-def _difference(earlier, config, sections=None):
+def _difference(earlier, config, sections):
     """Names the fields that differ, with both values.
 
     Args:
         earlier: `Config` of a run.
         config: `Config` wanted now.
         sections: Dict from the sections to compare to the fields of each
-            that do not count, or `None` for all.
+            that do not count.
     """
     parts = []
-    for section in sections or vars(config):
+    for section in sections:
         ours, theirs = getattr(config, section), getattr(earlier, section)
         for key, value in vars(theirs).items():
-            if sections and key in sections[section]:
+            if key in sections[section]:
                 continue
             if value != getattr(ours, key):
                 parts.append(f"{key}={value} there, {getattr(ours, key)} here")

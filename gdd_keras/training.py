@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import statistics
 import time
 
@@ -28,6 +29,10 @@ from gdd_keras.monitoring import write_graph
 from gdd_keras.networks import ModelPool
 from gdd_keras.networks import build_discriminator
 from gdd_keras.networks import build_generator
+from gdd_keras.strategy import distribute
+from gdd_keras.strategy import num_replicas
+from gdd_keras.strategy import open_strategy
+from gdd_keras.strategy import scalar
 
 __all__ = ["Plan", "Stage", "build_stages", "plan_training", "train_stage"]
 
@@ -91,8 +96,16 @@ def build_stages(config, dataset):
         List of one or two `Stage`; they share generator and discriminator.
 
     Raises:
-        InputError: If a pool network or a local layer does not exist.
+        InputError: If a pool network or a local layer does not exist, or the
+            devices of `config.run.strategy` cannot share out a batch.
     """
+    strategy = open_strategy(config.run.strategy, config.cgan.batch_size)
+    with strategy.scope():
+        return _build_stages(config, dataset)
+
+
+def _build_stages(config, dataset):
+    """Builds both stages on the devices of the current strategy."""
     seed = config.run.seed
     networks, cgan, matching = config.networks, config.cgan, config.matching
     generator = build_generator(
@@ -102,6 +115,8 @@ def build_stages(config, dataset):
         networks.latent_dim,
         networks.generator_width,
         seed=seed,
+        # On a single device it would only round otherwise.
+        synchronized=num_replicas() > 1,
     )
     discriminator = build_discriminator(
         dataset.image_shape,
@@ -205,7 +220,9 @@ def plan_training(stages, config, dataset, seconds_left=None, timed=True):
     pass_steps = max(200, len(dataset.train) // config.cgan.batch_size)
     epoch_steps = config.run.steps_per_epoch or pass_steps
     return [
-        _plan(stage, step_seconds, epoch_steps, limit)
+        _plan(
+            stage, step_seconds, epoch_steps, limit, _execution(stage, config)
+        )
         for stage, step_seconds, limit in zip(
             stages, seconds_per_step, limits, strict=True
         )
@@ -233,7 +250,7 @@ def train_stage(
     """
     trainer = stage.trainer
     progress = run.state["stages"].setdefault(
-        stage.name, {"first_step": int(trainer.step), "done": False}
+        stage.name, {"first_step": scalar(trainer.step), "done": False}
     )
     first_step = progress["first_step"]
     manager = tf.train.CheckpointManager(
@@ -242,7 +259,7 @@ def train_stage(
         max_to_keep=_CHECKPOINTS_KEPT,
     )
     rates = [
-        float(optimizer.learning_rate)
+        scalar(optimizer.learning_rate)
         for optimizer in (
             trainer.generator_optimizer,
             trainer.discriminator_optimizer,
@@ -252,7 +269,7 @@ def train_stage(
         _restore(manager)
     if progress["done"]:
         return
-    done = int(trainer.step) - first_step
+    done = scalar(trainer.step) - first_step
     epochs = min(plan.epochs, last_epoch or plan.epochs)
     if epochs < plan.epochs and done >= epochs * plan.steps_per_epoch:
         return
@@ -280,7 +297,7 @@ def train_stage(
         if profile:
             callbacks.append(Profile(run.tensorboard(stage.name)))
         trainer.fit(
-            stage.batches(int(trainer.step)),
+            stage.batches(scalar(trainer.step)),
             initial_epoch=done // plan.steps_per_epoch,
             epochs=epochs,
             steps_per_epoch=plan.steps_per_epoch,
@@ -289,7 +306,7 @@ def train_stage(
             verbose=verbose,
         )
     progress["done"] = epochs == plan.epochs
-    progress["steps"] = int(trainer.step) - first_step
+    progress["steps"] = scalar(trainer.step) - first_step
     save_progress()
 
 
@@ -356,32 +373,46 @@ def _stage(
     pool_batches=0,
 ):
     """Compiles a trainer and binds it to its data."""
-    cgan, run = config.cgan, config.run
-    epoch_steps = min(steps, run.steps_per_epoch or steps)
+    cgan = config.cgan
+    strategy = tf.distribute.get_strategy()
+    mirrored = strategy.num_replicas_in_sync > 1
     trainer.compile(
         *(
             keras.optimizers.Adam(rate, cgan.adam_beta_1, cgan.adam_beta_2)
             for rate in (generator_rate, discriminator_rate)
         ),
-        # An epoch shorter than one execution would be overrun.
+        # Keras's loop over the steps of one execution, and its XLA, fail
+        # under a strategy.
         steps_per_execution=(
-            run.steps_per_execution
-            if epoch_steps >= run.steps_per_execution
-            else 1
+            1 if mirrored else _steps_per_execution(steps, config.run)
         ),
+        jit_compile=False if mirrored else "auto",
     )
 
     def batches(first_step):
-        return training_batches(
-            dataset.train,
-            cgan.batch_size,
-            seed,
-            first_step,
-            config.data.class_balance,
-            extra_batches=pool_batches,
+        return distribute(
+            strategy,
+            functools.partial(
+                training_batches,
+                dataset.train,
+                cgan.batch_size,
+                seed,
+                first_step,
+                config.data.class_balance,
+                pool_batches,
+            ),
         )
 
     return Stage(name, trainer, steps, batches, cgan.batch_size, dataset)
+
+
+def _steps_per_execution(steps, run):
+    """Returns the steps of one execution on a single device."""
+    epoch_steps = min(steps, run.steps_per_epoch or steps)
+    # An epoch shorter than one execution would be overrun.
+    return (
+        run.steps_per_execution if epoch_steps >= run.steps_per_execution else 1
+    )
 
 
 def _resolved(augmentation, dataset):
@@ -389,13 +420,21 @@ def _resolved(augmentation, dataset):
     return dataset.augmentation if augmentation == "auto" else augmentation
 
 
-def _plan(stage, step_seconds, epoch_steps, limit):
+def _execution(stage, config):
+    """Returns the steps that epochs are multiples of."""
+    if config.run.strategy == "none":
+        return stage.trainer.steps_per_execution
+    # On several devices an execution is one step, but a plan must not differ
+    # from that of one device, which may continue it.
+    return _steps_per_execution(stage.steps, config.run)
+
+
+def _plan(stage, step_seconds, epoch_steps, limit, execution):
     steps = stage.steps
     if limit is not None:
         steps = max(1, int(limit / step_seconds))
     # Epochs of equal length, close to the wanted one, in whole executions.
     epochs = max(1, round(steps / epoch_steps))
-    execution = stage.trainer.steps_per_execution
     per_epoch = max(1, steps // epochs // execution) * execution
     return Plan(epochs, per_epoch, step_seconds, limit)
 

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 LAYERS = (
     {"config", "quiet", "sampling"},
     {"cli", "files", "shards"},
-    {"metadata", "partial_sets", "run_directory"},
+    {"metadata", "partial_sets", "run_directory", "strategy"},
     {"data", "losses"},
     {"networks"},
     {"cgan", "callbacks", "export", "generator_api"},

@@ -18,7 +18,7 @@ _ROTATION = math.radians(15.0)
 SALTS = 16
 
 
-def augment(images, strategy, seed, shared=False):
+def augment(images, strategy, seed, shared=False, rows=None):
     """Augments each image by its own draw.
 
     Called twice with the same seed and batch size, it applies the same draws:
@@ -40,6 +40,9 @@ def augment(images, strategy, seed, shared=False):
         seed: Integer tensor `(2,)`; seeds that should be independent lie
             `SALTS` apart in the second number.
         shared: Whether all images get one and the same draw.
+        rows: `(count, indices)` where the images are these rows of a batch of
+            `count` images, to get the draws that they would get there; see
+            `gdd_keras.strategy.batch_rows`.
 
     Returns:
         Images of the same shape, differentiable; colour may leave [-1, 1] a
@@ -48,7 +51,7 @@ def augment(images, strategy, seed, shared=False):
     Raises:
         ValueError: If the strategy is unknown.
     """
-    draws = 1 if shared else tf.shape(images)[0]
+    draws = 1 if shared else rows or tf.shape(images)[0]
     if strategy == "none":
         return images
     if strategy == "crop":
@@ -92,9 +95,16 @@ def siamese_strategy(augmentation):
 
 def _uniform(draws, seed, salt, low, high):
     """Draws one number per image, shape `(draws, 1, 1, 1)`."""
-    return tf.random.stateless_uniform(
-        (draws, 1, 1, 1), seed + [0, salt], low, high
+    return _draw(draws, (1, 1, 1), seed + [0, salt], low, high)
+
+
+def _draw(draws, shape, seed, low, high, dtype=tf.float32):
+    """Draws `(draws, *shape)` numbers; `draws` is a count, or `rows`."""
+    count, rows = draws if isinstance(draws, tuple) else (draws, None)
+    numbers = tf.random.stateless_uniform(
+        (count, *shape), seed, low, high, dtype
     )
+    return numbers if rows is None else tf.gather(numbers, rows)
 
 
 def _color(images, seed, draws):
@@ -130,9 +140,7 @@ def _shift_matrix(images, axis, seed, draws):
     limit = tf.cast(
         tf.round(tf.cast(side, tf.float32) * _SHIFT_FRACTION), tf.int32
     )
-    offsets = tf.random.stateless_uniform(
-        (draws, 1), seed, -limit, limit + 1, tf.int32
-    )
+    offsets = _draw(draws, (1,), seed, -limit, limit + 1, tf.int32)
     offsets = tf.broadcast_to(offsets, (tf.shape(images)[0], 1))
     sources = tf.clip_by_value(tf.range(side)[None] + offsets, 0, side - 1)
     return tf.one_hot(sources, side, dtype=images.dtype)

@@ -94,6 +94,8 @@ def training_batches(
     start_step=0,
     class_balance=True,
     extra_batches=0,
+    replica=0,
+    num_replicas=1,
 ):
     """Returns endless training batches; step s depends on seed and s alone.
 
@@ -109,11 +111,14 @@ def training_batches(
         class_balance: Whether every class is drawn equally often.
         extra_batches: Batches of an independent stream beside each step, for
             the training of pool networks.
+        replica: Which share of every batch to give, from 0.
+        num_replicas: Shares of a batch; they must divide it.
 
     Returns:
         Infinite `tf.data.Dataset` of dicts: `images` uint8 `(batch, height,
         width, channels)`, `labels` int32 `(batch,)` and, if `extra_batches`
-        is k > 0, `pool_images` `(k, batch, ...)`, `pool_labels` `(k, batch)`.
+        is k > 0, `pool_images` `(k, batch, ...)`, `pool_labels` `(k, batch)`;
+        `batch` is `batch_size / num_replicas`.
     """
     sampler = BatchSampler(
         split.labels, batch_size, seed, class_balance, _TRAINING_STREAM
@@ -122,26 +127,31 @@ def training_batches(
         split.labels, batch_size, seed, class_balance, _POOL_STREAM
     )
     image_shape = tuple(split.images.shape[1:])
+    size = batch_size // num_replicas
+    share = slice(replica * size, (replica + 1) * size)
 
     def gather(step):
-        indices = sampler.indices(step)
+        indices = sampler.indices(step)[share]
         return split.images[indices], split.labels[indices]
 
     def gather_pool(step):
         first = int(step) * extra_batches
         indices = np.stack(
-            [pool_sampler.indices(first + i) for i in range(extra_batches)]
+            [
+                pool_sampler.indices(first + i)[share]
+                for i in range(extra_batches)
+            ]
         )
         images = split.images[indices.ravel()]
         images = images.reshape(*indices.shape, *image_shape)
         return images, split.labels[indices]
 
     def element(step):
-        images, labels = _call(gather, step, (batch_size,), image_shape)
+        images, labels = _call(gather, step, (size,), image_shape)
         batch = {"images": images, "labels": labels}
         if extra_batches:
             images, labels = _call(
-                gather_pool, step, (extra_batches, batch_size), image_shape
+                gather_pool, step, (extra_batches, size), image_shape
             )
             batch |= {"pool_images": images, "pool_labels": labels}
         return batch

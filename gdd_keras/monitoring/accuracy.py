@@ -9,6 +9,7 @@ from gdd_keras.config import RunError
 from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.evaluation.sources import GeneratorStream
 from gdd_keras.sampling import image_drawer
+from gdd_keras.strategy import scalar
 
 __all__ = ["HeldOutAccuracy", "MONITOR_UPDATES"]
 
@@ -89,6 +90,6 @@ class HeldOutAccuracy(keras.callbacks.Callback):
             accuracy = self._scorer.score(self.seed).accuracy
         except RunError:
             return
-        with self.writer.as_default(step=int(self.model.step)):
+        with self.writer.as_default(step=scalar(self.model.step)):
             tf.summary.scalar("accuracy/held_out", accuracy)
         self.writer.flush()

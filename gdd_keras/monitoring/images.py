@@ -13,6 +13,7 @@ from PIL import ImageFont
 from gdd_keras.callbacks import image_grid
 from gdd_keras.callbacks import png_bytes
 from gdd_keras.files import write_bytes
+from gdd_keras.strategy import scalar
 
 __all__ = ["ImageGrid", "compare_images", "first_images"]
 
@@ -75,7 +76,7 @@ class ImageGrid(keras.callbacks.Callback):
         rows = grid.reshape(-1, height, self.columns, width, channels)
         rows = rows.swapaxes(1, 2)
         picture = compare_images(self.class_names, self.real_images, rows)
-        with self.writer.as_default(step=int(self.model.step)):
+        with self.writer.as_default(step=scalar(self.model.step)):
             tf.summary.image("images/real_and_generated", picture[None])
         self.writer.flush()
 

@@ -5,6 +5,8 @@ import time
 import keras
 import tensorflow as tf
 
+from gdd_keras.strategy import scalar
+
 __all__ = ["TensorBoardScalars"]
 
 
@@ -39,17 +41,17 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._mark is not None:
-            self._mark = (int(self.model.step), time.perf_counter())
+            self._mark = (scalar(self.model.step), time.perf_counter())
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.step)
+        step = scalar(self.model.step)
         if self._last is None or step - self._last >= self.every_steps:
             self._write(step, logs)
         if self._mark is None:
             self._mark = (step, time.perf_counter())
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.step)
+        step = scalar(self.model.step)
         if step != self._last:
             self._write(step, logs)
         self.writer.flush()
@@ -73,7 +75,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         for network, norm in self.model.gradient_norms().items():
             values[f"gradient_norm/{network}"] = norm
             optimizer = getattr(self.model, f"{network}_optimizer")
-            rate = float(optimizer.learning_rate)
+            rate = scalar(optimizer.learning_rate)
             values[f"learning_rate/{network}"] = rate
         if self._mark is not None and step > self._mark[0]:
             now = time.perf_counter()

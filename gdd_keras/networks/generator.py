@@ -26,6 +26,7 @@ def build_generator(
     latent_dim=90,
     width=32,
     seed=0,
+    synchronized=False,
 ):
     """Builds G([z + y]) of eq. 5: latents and label, concatenated.
 
@@ -45,6 +46,8 @@ def build_generator(
         latent_dim: Length of z.
         width: Channels, see `architecture`.
         seed: Integer seed of the weights.
+        synchronized: Whether batch statistics are those of all replicas of a
+            `tf.distribute` strategy.
 
     Returns:
         `keras.Model` called as `generator([latents, one_hot_labels])`, with
@@ -61,9 +64,9 @@ def build_generator(
         one_hot_labels = keras.Input((num_classes,), name="one_hot_labels")
         x = layers.Concatenate()([latents, one_hot_labels])
         if architecture == "compact":
-            x = _compact_trunk(x, start, halvings, width)
+            x = _compact_trunk(x, start, halvings, width, synchronized)
         else:
-            x = _dim_trunk(x, start, halvings, width)
+            x = _dim_trunk(x, start, halvings, width, synchronized)
         x = layers.Conv2D(channels, 3, padding="same")(x)
         excess = (x.shape[1] - height, x.shape[2] - width_pixels)
         if any(excess):
@@ -74,19 +77,19 @@ def build_generator(
     return keras.Model([latents, one_hot_labels], images, name="generator")
 
 
-def _compact_trunk(x, start, halvings, width):
+def _compact_trunk(x, start, halvings, width, synchronized):
     """Halves the channels at each resolution, ending with `width`."""
-    x = _dense_start(x, start, width * 2**halvings)
+    x = _dense_start(x, start, width * 2**halvings, synchronized)
     for index in reversed(range(halvings)):
-        x = _upsample(x, width * 2**index)
+        x = _upsample(x, width * 2**index, synchronized)
     return x
 
 
-def _dim_trunk(x, start, halvings, width):
+def _dim_trunk(x, start, halvings, width, synchronized):
     """Keeps `width` channels, with convolutions between the doublings."""
-    x = _dense_start(x, start, width)
+    x = _dense_start(x, start, width, synchronized)
     for index in range(halvings):
-        x = _upsample(x, width)
+        x = _upsample(x, width, synchronized)
         if index == 0:
             convolutions = 3
         else:
@@ -94,22 +97,24 @@ def _dim_trunk(x, start, halvings, width):
             convolutions = 0 if index == halvings - 1 else 1
         for _ in range(convolutions):
             x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
-            x = _norm_relu(x)
+            x = _norm_relu(x, synchronized)
     return x
 
 
-def _dense_start(x, start, channels):
+def _dense_start(x, start, channels, synchronized):
     x = layers.Dense(math.prod(start) * channels, use_bias=False)(x)
-    return _norm_relu(layers.Reshape((*start, channels))(x))
+    return _norm_relu(layers.Reshape((*start, channels))(x), synchronized)
 
 
-def _upsample(x, channels):
+def _upsample(x, channels, synchronized):
     x = layers.Conv2DTranspose(
         channels, 4, strides=2, padding="same", use_bias=False
     )(x)
-    return _norm_relu(x)
+    return _norm_relu(x, synchronized)
 
 
-def _norm_relu(x):
-    x = layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x)
+def _norm_relu(x, synchronized):
+    x = layers.BatchNormalization(
+        momentum=_BATCH_NORM_MOMENTUM, synchronized=synchronized
+    )(x)
     return layers.ReLU()(x)

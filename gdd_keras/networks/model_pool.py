@@ -9,6 +9,8 @@ from gdd_keras.config import InputError
 from gdd_keras.losses import classification_loss
 from gdd_keras.networks.classifiers import build_classifier
 from gdd_keras.networks.classifiers import feature_extractor
+from gdd_keras.strategy import apply_gradients
+from gdd_keras.strategy import scalar
 
 __all__ = ["ModelPool"]
 
@@ -107,7 +109,7 @@ class ModelPool:
     @property
     def current_name(self):
         """Name of the network in use."""
-        return self.names[int(self.index.numpy())]
+        return self.names[scalar(self.index)]
 
     def switch(self, function):
         """Calls `function(i)` for the network in use, inside the graph.
@@ -143,7 +145,7 @@ class ModelPool:
             loss = classification_loss(labels, network(images, training=True))
         variables = network.trainable_variables
         gradients = tape.gradient(loss, variables)
-        self.optimizers[index].apply(gradients, variables)
+        apply_gradients(self.optimizers[index], gradients, variables)
         return loss
 
     def features(self, index, images):
