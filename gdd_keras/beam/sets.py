@@ -91,7 +91,14 @@ def write_with_beam(
             try:
                 pipeline.run().wait_until_finish()
             except Exception as error:
-                raise _failure(error) from error
+                reason = _reason(error)
+                if reason == KeyboardInterrupt.__name__:
+                    # Beam saw it in a worker that is a thread of ours.
+                    raise KeyboardInterrupt from error
+                raise RunError(
+                    f"the Beam pipeline ended with {reason}. Complete shards "
+                    "stay; the same command makes the missing ones."
+                ) from error
         return beam_set.finish()
 
 
@@ -210,16 +217,13 @@ def _threads(options):
     return max(1, cores // (direct.direct_num_workers or os.cpu_count()))
 
 
-def _failure(error):
-    """Returns a `RunError` that says in one line why a pipeline failed."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    # Beam's message is the worker's traceback, at times with more below it.
-    reason = lines[-1] if lines else type(error).__name__
+def _reason(error):
+    """Returns in one line why a pipeline failed.
+
+    Beam's message is the traceback of the worker, with more below it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in lines:
         if " [while running " in line:
-            reason = line.partition(" [while running ")[0]
-            break
-    return RunError(
-        f"the Beam pipeline ended with {reason.strip()}. Complete shards stay; "
-        "the same command makes the missing ones."
-    )
+            return line.partition(" [while running ")[0]
+    return lines[-1] if lines else type(error).__name__
