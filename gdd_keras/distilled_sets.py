@@ -13,6 +13,7 @@ import numpy as np
 from gdd_keras import files
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.config import checked_integer
 from gdd_keras.metadata import model_digest
 from gdd_keras.partial_sets import PartialSet
 from gdd_keras.shards import SHARDED_FORMATS
@@ -100,8 +101,6 @@ def write_distilled_set(
             something, or the format cannot hold the images.
     """
     check_set(set_format, generator.image_shape[-1], num_shards)
-    from gdd_keras.generator_api import checked_integer
-
     ipc = checked_integer("ipc", ipc, 1, 2**40)
     seed = checked_integer("seed", seed, 0, 2**63 - 1)
     if set_format in SHARDED_FORMATS:

@@ -11,6 +11,7 @@ from gdd_keras.beam.urls import is_url
 from gdd_keras.beam.urls import local_version
 from gdd_keras.beam.urls import version_at
 from gdd_keras.config import RunError
+from gdd_keras.config import checked_integer
 from gdd_keras.distilled_sets import ShardedSet
 from gdd_keras.distilled_sets import write_stored_shard
 from gdd_keras.metadata import model_digest
@@ -127,8 +128,6 @@ class BeamSet(ShardedSet):
         seed=0,
         num_shards=None,
     ):
-        from gdd_keras.generator_api import checked_integer
-
         ipc = checked_integer("ipc", ipc, 1, 2**40)
         seed = checked_integer("seed", seed, 0, 2**63 - 1)
         self._version, metadata = read_model(generator_path)
