@@ -235,6 +235,12 @@ class ShardedSet:
             if name not in complete
         ]
 
+    def num_complete(self):
+        """Returns the number of images in complete shards."""
+        return self.plan.num_images - sum(
+            len(self.plan.numbers(shard)) for shard in self.missing()
+        )
+
     def write_missing(self, generator, progress=None):
         """Writes the missing shards, one after the other.
 
@@ -242,17 +248,15 @@ class ShardedSet:
             generator: `DistilledGenerator`.
             progress: `None`, or a function of `(images done, in all)`.
         """
-        missing = self.missing()
-        total = self.plan.num_images
-        done = total - sum(len(self.plan.numbers(shard)) for shard in missing)
+        done = self.num_complete()
 
         def advance(count):
             nonlocal done
             done += count
             if progress is not None:
-                progress(done, total)
+                progress(done, self.plan.num_images)
 
-        for shard in missing:
+        for shard in self.missing():
             write_stored_shard(
                 generator, self.plan, self.storage, shard, advance
             )

@@ -1,6 +1,8 @@
 """The Beam pipeline that writes the shards of a distilled set."""
 
+import contextlib
 import os
+import threading
 
 import apache_beam
 from apache_beam.options.pipeline_options import DirectOptions
@@ -20,6 +22,9 @@ from gdd_keras.partial_sets import PartialSet
 from gdd_keras.quiet import quiet_import
 
 __all__ = ["BeamSet", "read_model", "write_with_beam"]
+
+_THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+_WATCH_SECONDS = 2.0
 
 
 def read_model(path):
@@ -47,6 +52,7 @@ def write_with_beam(
     set_format="tfds",
     seed=0,
     num_shards=None,
+    progress=None,
 ):
     """Writes a distilled set with a pipeline that has not run yet.
 
@@ -63,6 +69,8 @@ def write_with_beam(
         set_format: `tfds` or `tfrecord`.
         seed: Integer >= 0.
         num_shards: Number of files; `None` is one for every 10,000 images.
+        progress: `None`, or a function of `(images done, images in all)`,
+            called in a thread each time that shards are complete.
 
     Returns:
         A `DistilledSet`.
@@ -90,7 +98,8 @@ def write_with_beam(
         if beam_set.missing():
             beam_set.attach(pipeline)
             try:
-                pipeline.run().wait_until_finish()
+                with _watched(beam_set, progress):
+                    pipeline.run().wait_until_finish()
             except Exception as error:
                 reason = _reason(error)
                 if reason == KeyboardInterrupt.__name__:
@@ -199,9 +208,6 @@ class _WriteShard(apache_beam.DoFn):
             return load_generator(local)
 
 
-_THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
-
-
 def _threads(options):
     """Returns the threads of each worker, or `None` where cores are its own.
 
@@ -214,6 +220,37 @@ def _threads(options):
     cores = len(os.sched_getaffinity(0))
     # Beam starts one worker for every core if the number is 0.
     return max(1, cores // (direct.direct_num_workers or os.cpu_count()))
+
+
+@contextlib.contextmanager
+def _watched(beam_set, progress):
+    """Reports the complete shards while the body runs."""
+    if progress is None:
+        yield
+        return
+    total = beam_set.plan.num_images
+    ended = threading.Event()
+    seen = -1
+
+    def report():
+        nonlocal seen
+        done = beam_set.num_complete()
+        if done != seen:
+            seen = done
+            progress(done, total)
+
+    def watch():
+        while not ended.wait(_WATCH_SECONDS):
+            report()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    report()
 
 
 def _reason(error):

@@ -232,6 +232,24 @@ def test_other_set_starts_over(tiny_saved_model, generator, tmp_path):
     assert folder.name.startswith("tfds-ipc7-seed2-shards2-model")
 
 
+def test_progress(tiny_saved_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sets, "_WATCH_SECONDS", 0.001)
+    real = sets.write_stored_shard
+
+    def slowly(*arguments):
+        time.sleep(0.1)
+        real(*arguments)
+
+    monkeypatch.setattr(sets, "write_stored_shard", slowly)
+    seen = []
+    write_with_beam(
+        *(make_pipeline("DirectRunner", []), tiny_saved_model),
+        *(tmp_path / "set", 7, "tfds", 0, 3),
+        lambda *counts: seen.append(counts),
+    )
+    assert seen == [(0, 21), (7, 21), (14, 21), (21, 21)]
+
+
 def test_description(tiny_saved_model, tmp_path):
     write(tiny_saved_model.parent, tmp_path / "set", seed=4)
     text = (tmp_path / "set" / "distilled_set.json").read_text()
