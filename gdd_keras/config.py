@@ -8,6 +8,7 @@ are derived from the fields below; a default exists in one place.
 import dataclasses
 import json
 import math
+import operator
 import types
 import typing
 
@@ -28,6 +29,7 @@ __all__ = [
     "TEST_NETWORKS",
     "TUNERS",
     "TuningConfig",
+    "checked_integer",
     "config_from_json",
     "config_to_json",
     "field_parser",
@@ -629,6 +631,42 @@ def config_from_json(text, source="config"):
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
     return Config(**built)
+
+
+def checked_integer(name, value, minimum, maximum):
+    """Returns the value as an `int` in its range.
+
+    Args:
+        name: What to call it in an error.
+        value: Integer of any type, but no boolean.
+        minimum: Smallest allowed value.
+        maximum: Largest allowed value.
+
+    Returns:
+        An `int`.
+
+    Raises:
+        InputError: If it is no integer, or out of range.
+    """
+    try:
+        # NumPy's boolean has the same name, or had `bool_`.
+        if type(value).__name__ in ("bool", "bool_"):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputError(
+            f"`{name}` must be an integer. Received: {name}={value!r}."
+        ) from error
+    if number < minimum:
+        raise InputError(
+            f"`{name}` must be an integer >= {minimum}. Received: "
+            f"{name}={number}."
+        )
+    if number > maximum:
+        raise InputError(
+            f"`{name}` must be at most {maximum}. Received: {name}={number}."
+        )
+    return number
 
 
 def field_parser(hint):

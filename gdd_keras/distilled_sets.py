@@ -13,6 +13,7 @@ import numpy as np
 from gdd_keras import files
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.config import checked_integer
 from gdd_keras.metadata import model_digest
 from gdd_keras.partial_sets import PartialSet
 from gdd_keras.shards import SHARDED_FORMATS
@@ -100,8 +101,6 @@ def write_distilled_set(
             something, or the format cannot hold the images.
     """
     check_set(set_format, generator.image_shape[-1], num_shards)
-    from gdd_keras.generator_api import checked_integer
-
     ipc = checked_integer("ipc", ipc, 1, 2**40)
     seed = checked_integer("seed", seed, 0, 2**63 - 1)
     if set_format in SHARDED_FORMATS:
@@ -236,6 +235,12 @@ class ShardedSet:
             if name not in complete
         ]
 
+    def num_complete(self):
+        """Returns the number of images in complete shards."""
+        return self.plan.num_images - sum(
+            len(self.plan.numbers(shard)) for shard in self.missing()
+        )
+
     def write_missing(self, generator, progress=None):
         """Writes the missing shards, one after the other.
 
@@ -243,17 +248,15 @@ class ShardedSet:
             generator: `DistilledGenerator`.
             progress: `None`, or a function of `(images done, in all)`.
         """
-        missing = self.missing()
-        total = self.plan.num_images
-        done = total - sum(len(self.plan.numbers(shard)) for shard in missing)
+        done = self.num_complete()
 
         def advance(count):
             nonlocal done
             done += count
             if progress is not None:
-                progress(done, total)
+                progress(done, self.plan.num_images)
 
-        for shard in missing:
+        for shard in self.missing():
             write_stored_shard(
                 generator, self.plan, self.storage, shard, advance
             )

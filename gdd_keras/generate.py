@@ -188,6 +188,7 @@ def _write_with_beam(arguments):
                 arguments.format,
                 arguments.seed,
                 arguments.shards,
+                _progress(arguments.quiet),
             )
 
 

@@ -1,18 +1,18 @@
 """An exported generator in use: images, labels and `tf.data` (stage 3)."""
 
-import operator
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
 from gdd_keras.config import InputError
+from gdd_keras.config import checked_integer
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
 from gdd_keras.sampling import BLOCK_SIZE
 from gdd_keras.sampling import MAX_FIRST_INDEX
 
-__all__ = ["DistilledGenerator", "checked_integer", "load_generator"]
+__all__ = ["DistilledGenerator", "load_generator"]
 
 _CHUNK_SIZE = 8 * BLOCK_SIZE
 _MAX_SEED = 2**63 - 1
@@ -225,38 +225,3 @@ class DistilledGenerator:
                 f"{wrong[0]}. See `class_names` for the meaning of each."
             )
         return labels.astype(np.int32)
-
-
-def checked_integer(name, value, minimum, maximum):
-    """Returns the value as an `int` in its range.
-
-    Args:
-        name: What to call it in an error.
-        value: Integer of any type, but no boolean.
-        minimum: Smallest allowed value.
-        maximum: Largest allowed value.
-
-    Returns:
-        An `int`.
-
-    Raises:
-        InputError: If it is no integer, or out of range.
-    """
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError as error:
-        raise InputError(
-            f"`{name}` must be an integer. Received: {name}={value!r}."
-        ) from error
-    if number < minimum:
-        raise InputError(
-            f"`{name}` must be an integer >= {minimum}. Received: "
-            f"{name}={number}."
-        )
-    if number > maximum:
-        raise InputError(
-            f"`{name}` must be at most {maximum}. Received: {name}={number}."
-        )
-    return number

@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from gdd_keras import generate
+from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.generator_api import load_generator
 
 # Fails in a fresh process if the command loads TensorFlow for an answer that
@@ -33,6 +35,8 @@ def test_help_needs_no_tensorflow():
     assert done.returncode == 0, done.stderr
     for word in ("--model", "--ipc", "--format", "--seed", "Example:"):
         assert word in done.stdout
+    for word in ("--runner", "--shards", "--direct_num_workers 2"):
+        assert word in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,35 @@ def test_help_needs_no_tensorflow():
     [
         (("--ipc", "0"), "`--ipc` must be an integer >= 1. Received: ipc=0"),
         (("--seed", "-1"), "`--seed` must be an integer >= 0"),
+        (
+            ("--shards", "0", "--format", "tfds"),
+            "`--shards` must be an integer >= 1. Received: shards=0",
+        ),
+        (
+            ("--shards", "2"),
+            "`--shards` needs `--format` tfrecord or tfds. Received: shards=2 "
+            "with format=npz",
+        ),
+        (
+            ("--runner", "DirectRunner", "--format", "png"),
+            "`--runner` needs `--format` tfrecord or tfds",
+        ),
+        (
+            ("--output", "gs://bucket/set"),
+            "`--output` may be a URL only with `--runner`",
+        ),
+        (
+            ("--model", "gs://bucket/model"),
+            "`--model` may be a URL only with `--runner`",
+        ),
+        (
+            ("--runner=DirectRunner", "--format=tfds", "--workers", "2"),
+            "one of this command or of Beam. Received: --workers",
+        ),
+        (
+            ("--runner=NoRunner", "--format=tfds"),
+            "`--runner` must be a runner of Beam",
+        ),
         (("--ipc", "1"), "absent, which does not exist"),
     ],
 )
@@ -52,6 +85,25 @@ def test_bad_input_is_refused_without_tensorflow(tmp_path, arguments, message):
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+def test_other_flags_are_refused_without_runner(tmp_path):
+    done = run_alone(
+        *("--model", tmp_path, "--output", tmp_path / "o"),
+        *("--format", "tfds", "--direct_num_workers", "2"),
+    )
+    assert done.returncode == 2
+    assert "unrecognized arguments: --direct_num_workers 2" in done.stderr
+
+
+def test_more_shards_than_images(tiny_saved_model, tmp_path):
+    done = run_alone(
+        *("--model", tiny_saved_model, "--output", tmp_path / "o", "--ipc=2"),
+        *("--format", "tfds", "--shards", "7"),
+    )
+    assert done.returncode == 2
+    assert "number of images (6). Received: 7 shards" in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("set_format", ["npz", "png", "tfrecord", "tfds"])
@@ -114,6 +166,72 @@ def test_process_prints_no_noise(tiny_saved_model, tmp_path):
     assert done.returncode == 0
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_beam_prints_no_noise(tiny_saved_model, tmp_path):
+    arguments = [
+        *(sys.executable, "-m", "gdd_keras.generate", "--ipc=2", "--shards=3"),
+        *("--format=tfds", f"--model={tiny_saved_model}"),
+    ]
+    with_beam = [
+        *("--runner=DirectRunner", "--direct_num_workers", "2"),
+        "--direct_running_mode=multi_processing",
+    ]
+    printed = []
+    for name, more in (("a", with_beam), ("b", [])):
+        output = tmp_path / name
+        done = subprocess.run(
+            [*arguments, *more, f"--output={output}"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0
+        assert done.stderr == ""
+        printed.append(done.stdout.replace(str(output), "OUTPUT"))
+    assert printed[0] == printed[1]
+    assert len(printed[0].splitlines()) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_killed_command_goes_on(tiny_saved_model, tmp_path, capsys):
+    arguments = [
+        *(f"--model={tiny_saved_model}", "--format=tfrecord", "--ipc=10000"),
+        *("--shards=40", f"--output={tmp_path / 'set'}"),
+    ]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "gdd_keras.generate", *arguments],
+        stdout=subprocess.DEVNULL,
+    )
+    done = []
+    while not done:
+        assert command.poll() is None
+        time.sleep(0.01)
+        done = list(tmp_path.glob(".partial-set/*/shards/*"))
+    command.kill()
+    command.wait()
+    done = list(tmp_path.glob(".partial-set/*/shards/*"))
+    assert len(done) < 40
+    numbers = {path.name: path.stat().st_ino for path in done}
+    assert [path.name for path in tmp_path.iterdir()] == [".partial-set"]
+    assert generate.main(arguments) == 0
+    assert "Wrote 30,000 images" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    for name, number in numbers.items():
+        assert (tmp_path / "set" / name).stat().st_ino == number
+    # 40 shards and the description: nothing half written, nothing twice.
+    assert len(list((tmp_path / "set").iterdir())) == 41
+    write_distilled_set(
+        load_generator(tiny_saved_model),
+        tmp_path / "again",
+        10_000,
+        "tfrecord",
+        num_shards=40,
+    )
+    for path in (tmp_path / "again").iterdir():
+        assert path.read_bytes() == (tmp_path / "set" / path.name).read_bytes()
 
 
 def test_full_output_directory(tiny_saved_model, tmp_path, capsys):

@@ -53,9 +53,10 @@ def make_pipeline(runner, flags):
     try:
         return apache_beam.Pipeline(options=options)
     except (AttributeError, ImportError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
             f"`--runner` must be a runner of Beam, such as DirectRunner, with "
-            f"the flags it needs. Received: runner={runner} ({error})."
+            f"the flags it needs. Received: runner={runner} ({reason})."
         ) from error
 
 

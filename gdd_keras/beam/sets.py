@@ -1,6 +1,8 @@
 """The Beam pipeline that writes the shards of a distilled set."""
 
+import contextlib
 import os
+import threading
 
 import apache_beam
 from apache_beam.options.pipeline_options import DirectOptions
@@ -11,6 +13,7 @@ from gdd_keras.beam.urls import is_url
 from gdd_keras.beam.urls import local_version
 from gdd_keras.beam.urls import version_at
 from gdd_keras.config import RunError
+from gdd_keras.config import checked_integer
 from gdd_keras.distilled_sets import ShardedSet
 from gdd_keras.distilled_sets import write_stored_shard
 from gdd_keras.metadata import model_digest
@@ -19,6 +22,9 @@ from gdd_keras.partial_sets import PartialSet
 from gdd_keras.quiet import quiet_import
 
 __all__ = ["BeamSet", "read_model", "write_with_beam"]
+
+_THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+_WATCH_SECONDS = 2.0
 
 
 def read_model(path):
@@ -46,6 +52,7 @@ def write_with_beam(
     set_format="tfds",
     seed=0,
     num_shards=None,
+    progress=None,
 ):
     """Writes a distilled set with a pipeline that has not run yet.
 
@@ -62,6 +69,8 @@ def write_with_beam(
         set_format: `tfds` or `tfrecord`.
         seed: Integer >= 0.
         num_shards: Number of files; `None` is one for every 10,000 images.
+        progress: `None`, or a function of `(images done, images in all)`,
+            called in a thread each time that shards are complete.
 
     Returns:
         A `DistilledSet`.
@@ -89,9 +98,17 @@ def write_with_beam(
         if beam_set.missing():
             beam_set.attach(pipeline)
             try:
-                pipeline.run().wait_until_finish()
+                with _watched(beam_set, progress):
+                    pipeline.run().wait_until_finish()
             except Exception as error:
-                raise _failure(error) from error
+                reason = _reason(error)
+                if reason == KeyboardInterrupt.__name__:
+                    # Beam saw it in a worker that is a thread of ours.
+                    raise KeyboardInterrupt from error
+                raise RunError(
+                    f"the Beam pipeline ended with {reason}. Complete shards "
+                    "stay; the same command makes the missing ones."
+                ) from error
         return beam_set.finish()
 
 
@@ -120,8 +137,6 @@ class BeamSet(ShardedSet):
         seed=0,
         num_shards=None,
     ):
-        from gdd_keras.generator_api import checked_integer
-
         ipc = checked_integer("ipc", ipc, 1, 2**40)
         seed = checked_integer("seed", seed, 0, 2**63 - 1)
         self._version, metadata = read_model(generator_path)
@@ -193,9 +208,6 @@ class _WriteShard(apache_beam.DoFn):
             return load_generator(local)
 
 
-_THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
-
-
 def _threads(options):
     """Returns the threads of each worker, or `None` where cores are its own.
 
@@ -210,16 +222,44 @@ def _threads(options):
     return max(1, cores // (direct.direct_num_workers or os.cpu_count()))
 
 
-def _failure(error):
-    """Returns a `RunError` that says in one line why a pipeline failed."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    # Beam's message is the worker's traceback, at times with more below it.
-    reason = lines[-1] if lines else type(error).__name__
+@contextlib.contextmanager
+def _watched(beam_set, progress):
+    """Reports the complete shards while the body runs."""
+    if progress is None:
+        yield
+        return
+    total = beam_set.plan.num_images
+    ended = threading.Event()
+    seen = -1
+
+    def report():
+        nonlocal seen
+        done = beam_set.num_complete()
+        if done != seen:
+            seen = done
+            progress(done, total)
+
+    def watch():
+        while not ended.wait(_WATCH_SECONDS):
+            report()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    report()
+
+
+def _reason(error):
+    """Returns in one line why a pipeline failed.
+
+    Beam's message is the traceback of the worker, with more below it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in lines:
         if " [while running " in line:
-            reason = line.partition(" [while running ")[0]
-            break
-    return RunError(
-        f"the Beam pipeline ended with {reason.strip()}. Complete shards stay; "
-        "the same command makes the missing ones."
-    )
+            return line.partition(" [while running ")[0]
+    return lines[-1] if lines else type(error).__name__

@@ -136,6 +136,8 @@ class UrlSet:
         )
         with FileSystems.create(self._record):
             pass
+        if self._has_directories and not FileSystems.exists(self.directory):
+            FileSystems.mkdirs(self.directory)
 
     def sizes(self):
         """Returns a dict from the names of complete shards to their bytes."""
@@ -176,12 +178,17 @@ class UrlSet:
                 if local.exists():
                     self._put(local)
         _delete(f"{self._folder}/{name}" for name in _list(self._folder))
-        if FileSystems.exists(self._folder):  # There are real directories.
+        if self._has_directories:
             FileSystems.delete([self._folder])
         return sum(_list(self.directory).values())
 
     def close(self):
         """Does nothing: complete shards stay for the next attempt."""
+
+    @property
+    def _has_directories(self):
+        """Whether the URL is of a file system and not of an object store."""
+        return FileSystems.get_filesystem(self.directory).has_dirs()
 
     def _put(self, local):
         """Copies a local file to the output, whole or not at all."""
@@ -206,9 +213,8 @@ def _list(url):
         found = FileSystems.match([f"{url}/**"])[0].metadata_list
     except (BeamIOError, ValueError) as error:
         raise InputError(
-            f"A URL must be one that Apache Beam can read. Received: {url} "
-            f"({error}). Storage of a cloud needs its extra, for instance "
-            "`pip install apache-beam[gcp]`."
+            f"A URL must be one that Apache Beam can list. Received: {url}: "
+            f"{error}"
         ) from error
     return {
         entry.path.removeprefix(f"{url}/"): entry.size_in_bytes
