@@ -1,11 +1,12 @@
 """Keeps what native code and libraries print by themselves off the terminal."""
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
 
-__all__ = ["quiet_import", "quiet_warnings"]
+__all__ = ["quiet_import", "quiet_libraries", "quiet_warnings"]
 
 
 @contextlib.contextmanager
@@ -33,3 +34,18 @@ def quiet_warnings():
         for category in (DeprecationWarning, FutureWarning, ResourceWarning):
             warnings.simplefilter("ignore", category)
         yield
+
+
+@contextlib.contextmanager
+def quiet_libraries():
+    """Drops all that libraries say while they work; exceptions pass through.
+
+    For converters, which print pages on standard error, warn, and log.
+    """
+    logging.disable(logging.ERROR)
+    try:
+        with quiet_import(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
