@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from gdd_keras import files
+from gdd_keras.config import WEIGHT_TYPES
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.inference import exported_network
@@ -60,10 +61,13 @@ def convert_model(model, to, output=None, weights=None):
         `pathlib.Path` of the new directory, with its `metadata.json`.
 
     Raises:
-        InputError: If the model or output cannot be used, or if a package is
-            missing.
+        InputError: If an argument, the model or the output cannot be used, or
+            if a package is missing.
         RunError: If the file's images are not those of the SavedModel.
     """
+    _check_choice("to", to, ("saved_model", *_FORMATS))
+    if weights is not None:
+        _check_choice("weights", weights, WEIGHT_TYPES)
     directory = find_version(model)
     metadata = read_metadata(directory)
     weights = weights or metadata.get("weights", "float32")
@@ -91,6 +95,14 @@ def convert_model(model, to, output=None, weights=None):
         }
         files.write_json(temporary / METADATA_NAME, full)
     return target
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise InputError(
+            f"`{name}` must be one of {', '.join(choices)}. Received: "
+            f"{name}={value!r}."
+        )
 
 
 def _target(directory, output, to):

@@ -294,6 +294,19 @@ def test_output_is_needed_for_files(tiny_saved_model, to):
         convert_model(tiny_saved_model, to)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": "h5"}, "`to` must be one of saved_model, litert, onnx. Rec"),
+        ({"weights": "int8"}, "`weights` must be one of float32, float16. Rec"),
+    ],
+)
+def test_unknown_choice(tiny_saved_model, tmp_path, arguments, message):
+    arguments = {"to": "onnx", "output": tmp_path / "x", **arguments}
+    with pytest.raises(InputError, match=message):
+        convert_model(tiny_saved_model, **arguments)
+
+
 def test_output_is_needed_without_a_version(tiny_saved_model, tmp_path):
     model = copied(tiny_saved_model, tmp_path / "best")
     with pytest.raises(InputError, match="`output` must be .*numbered version"):

@@ -1,3 +1,5 @@
+import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -5,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from gdd_keras.conversion import convert_model
 from gdd_keras.convert import main
 from gdd_keras.generator_api import load_generator
 from gdd_keras.metadata import read_metadata
@@ -125,4 +128,19 @@ def test_needs_no_keras(tiny_saved_model, tmp_path):
     np.testing.assert_array_equal(
         load_generator(tmp_path / "saved_model").generate(labels),
         load_generator(tiny_saved_model).generate(labels),
+    )
+
+
+def test_snippet_of_the_readme(tiny_saved_model, tmp_path, monkeypatch):
+    readme = pathlib.Path(__file__).parents[1] / "README.md"
+    section = readme.read_text().split("\n## Convert\n")[1]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    for to in ("litert", "onnx"):
+        convert_model(tiny_saved_model, to, f"digits_{to}")
+    found = {}
+    exec(code, found)
+    assert found["images"].shape == (3, 6, 10, 3)
+    np.testing.assert_allclose(
+        found["images"], found["again"], rtol=0, atol=1e-4
     )
