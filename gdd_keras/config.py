@@ -29,6 +29,7 @@ __all__ = [
     "TEST_NETWORKS",
     "TUNERS",
     "TuningConfig",
+    "WEIGHT_TYPES",
     "checked_integer",
     "config_from_json",
     "config_to_json",
@@ -48,6 +49,7 @@ BASELINES = {
     "real_stream": "stream",
     "full": "full_size",
 }
+WEIGHT_TYPES = ("float32", "float16")
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 TEST_NETWORKS = (
     "convnet3",
@@ -332,6 +334,12 @@ class GenerationConfig(_Section):
         "export; makes harder images under `auxiliary`.",
         minimum=0.0,
         maximum=1.0,
+    )
+    weights: str = option(
+        "float32",
+        "Type in which the export stores its weights; `float16` is half the "
+        "bytes, computed with in float32.",
+        choices=WEIGHT_TYPES,
     )
 
 

@@ -141,6 +141,6 @@ def next_version(directory):
         raise InputError(
             "The export directory must hold only numbered versions. "
             f"Received: {directory}, which holds {sorted(others)[0]!r}. "
-            "Choose another with `--saved-models`."
+            "Choose another folder."
         )
     return max((int(name) for name in names), default=0) + 1

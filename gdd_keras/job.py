@@ -240,6 +240,7 @@ def _export(run, trainer, config, dataset, saved_models):
             "scores": [],
         },
         config.generation.label_mixing,
+        config.generation.weights,
     )
     run.save(export=str(version))
 

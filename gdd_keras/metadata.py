@@ -47,6 +47,7 @@ _SCHEMA = {
     "signatures": (list, True),
     "versions": (dict, True),
     "created": (str, True),
+    "weights": (str, False),
     "value_range": (list, False),
     "statistics": (dict, False),
     "config": (dict, False),

@@ -6,7 +6,12 @@ import os
 import sys
 import warnings
 
-__all__ = ["quiet_import", "quiet_logs", "quiet_warnings"]
+__all__ = [
+    "quiet_import",
+    "quiet_libraries",
+    "quiet_logs",
+    "quiet_warnings",
+]
 
 
 @contextlib.contextmanager
@@ -47,4 +52,15 @@ def quiet_warnings():
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, ResourceWarning):
             warnings.simplefilter("ignore", category)
+        yield
+
+
+@contextlib.contextmanager
+def quiet_libraries():
+    """Drops all that libraries say while they work; exceptions pass through.
+
+    For converters, which print pages on standard error, warn, and log.
+    """
+    with quiet_logs(), quiet_import(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield

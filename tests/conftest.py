@@ -70,6 +70,40 @@ def tiny_saved_model(tiny_generator, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def compact_generator():
+    """Untrained generator of the preset `compact`, 32 x 32, ten classes.
+
+    Its images have contrast, as those of a trained one.
+    """
+    from gdd_keras.networks import build_generator
+
+    model = build_generator((32, 32, 1), 10)
+    model.set_weights(
+        [
+            4.0 * weight if weight.ndim > 1 else weight
+            for weight in model.get_weights()
+        ]
+    )
+    return model
+
+
+@pytest.fixture(scope="session")
+def compact_saved_model(compact_generator, tmp_path_factory):
+    """Version directory of its export; do not change it."""
+    from gdd_keras.export import export_generator
+
+    return export_generator(
+        compact_generator,
+        tmp_path_factory.mktemp("saved_models") / "compact",
+        {
+            "class_names": [f"class {i}" for i in range(10)],
+            "scores": [{"accuracy_mean": 0.5}],
+        },
+        label_mixing=0.4,
+    )
+
+
+@pytest.fixture(scope="session")
 def own_networks(tmp_path_factory):
     """Name of an importable module: `narrow` and `wide`, a user's networks.
 

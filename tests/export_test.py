@@ -1,3 +1,4 @@
+import collections
 import json
 import math
 import pathlib
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from gdd_keras import export
 from gdd_keras import files
@@ -39,6 +41,22 @@ def generate(signatures, labels, seed=0, first_index=0, name="serving_default"):
     )
     assert list(outputs) == ["images"]
     return outputs["images"].numpy()
+
+
+def by_row(signatures, labels, seeds, indices):
+    return signatures["by_row"](
+        labels=tf.constant(labels, tf.int32),
+        seeds=tf.constant(seeds, tf.int64),
+        indices=tf.constant(indices, tf.int64),
+    )["images"].numpy()
+
+
+def by_name(signatures, names, seed=0, first_index=0):
+    return signatures["by_name"](
+        class_names=tf.constant(names, tf.string),
+        seed=tf.constant(seed, tf.int64),
+        first_index=tf.constant(first_index, tf.int64),
+    )["images"].numpy()
 
 
 def draw(seed, first_index, count, latent_dim=6):
@@ -129,8 +147,15 @@ def test_generate_equals_model_of_latents(signatures, tiny_generator):
     assert (difference > 0).mean() < 0.001
 
 
-def test_serving_default_is_generate(signatures):
-    assert sorted(signatures) == ["from_latents", "generate", "serving_default"]
+def test_serving_default_is_generate(signatures, tiny_saved_model):
+    assert set(signatures) == {
+        "by_name",
+        "by_row",
+        "from_latents",
+        "generate",
+        "serving_default",
+    }
+    assert set(read_metadata(tiny_saved_model)["signatures"]) == set(signatures)
     np.testing.assert_array_equal(
         generate(signatures, [0, 1, 2]),
         generate(signatures, [0, 1, 2], name="generate"),
@@ -170,26 +195,197 @@ def test_no_labels_give_no_images(signatures, first_index):
     assert images.shape == (0, 6, 10, 3)
 
 
-@pytest.mark.parametrize("labels", [[-1], [0, 3]])
+@pytest.mark.parametrize("labels", [[-1], [0, 3], [2**31 - 1]])
 def test_label_out_of_range(signatures, labels):
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"labels must be in 0\.\.2"
-    ):
-        generate(signatures, labels)
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"labels must be in 0\.\.2"
-    ):
-        signatures["from_latents"](
+    calls = (
+        lambda: generate(signatures, labels),
+        lambda: by_row(signatures, labels, [0] * len(labels), labels),
+        lambda: signatures["from_latents"](
             latents=tf.zeros((len(labels), 6)), labels=tf.constant(labels)
+        ),
+    )
+    for call in calls:
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=r"labels must be in 0\.\.2"
+        ) as caught:
+            call()
+        assert f"[{max(labels)}]" in caught.value.message
+
+
+@pytest.mark.parametrize("index", [-1, MAX_FIRST_INDEX + 1])
+def test_image_number_out_of_range(signatures, index):
+    refused = tf.errors.InvalidArgumentError
+    with pytest.raises(refused, match=r"first_index must be in 0\.\.2\^48"):
+        generate(signatures, [0], first_index=index)
+    with pytest.raises(refused, match=r"first_index must be in 0\.\.2\^48"):
+        by_name(signatures, ["cat"], first_index=index)
+    with pytest.raises(refused, match=r"indices must be in 0\.\.2\^48"):
+        by_row(signatures, [0, 1], [0, 0], [5, index])
+
+
+def test_inputs_of_different_sizes(signatures):
+    refused = tf.errors.InvalidArgumentError
+    with pytest.raises(refused, match="labels, seeds, indices must have one"):
+        by_row(signatures, [0, 1], [0, 0], [5])
+    with pytest.raises(refused, match="latents, labels must have one row per"):
+        signatures["from_latents"](
+            latents=tf.zeros((2, 6)), labels=tf.constant([0, 1, 2])
         )
 
 
-@pytest.mark.parametrize("first_index", [-1, MAX_FIRST_INDEX + 1])
-def test_first_index_out_of_range(signatures, first_index):
+def test_rows_are_the_images_of_generate(signatures):
+    # Two seeds; numbers in all orders, twice, in several blocks, far away.
+    rows = [
+        (2, 7, 0),
+        (1, 7, 32),
+        (0, 7, 31),
+        (0, 7, 31),
+        (1, 8, 31),
+        (0, -3, 2**40 + 5),
+        (2, 7, 64),
+        *((i % 3, 7, 100 - i) for i in range(40)),
+    ]
+    labels, seeds, indices = map(list, zip(*rows, strict=True))
+    images = by_row(signatures, labels, seeds, indices)
+    assert images.dtype == np.uint8
+    assert images.shape == (len(rows), 6, 10, 3)
+    for image, (label, seed, index) in zip(images, rows, strict=True):
+        np.testing.assert_array_equal(
+            image, generate(signatures, [label], seed, index)[0]
+        )
+    np.testing.assert_array_equal(
+        by_row(signatures, labels[:1], seeds[:1], indices[:1]), images[:1]
+    )
+
+
+def test_no_rows_give_no_images(signatures):
+    assert by_row(signatures, [], [], []).shape == (0, 6, 10, 3)
+    assert by_name(signatures, []).shape == (0, 6, 10, 3)
+
+
+def test_names_are_labels(signatures):
+    names = ["bird", "cat", "dog/wolf", "cat"] * 10
+    np.testing.assert_array_equal(
+        by_name(signatures, names, 3, 20),
+        generate(signatures, [2, 0, 1, 0] * 10, 3, 20),
+    )
+
+
+@pytest.mark.parametrize("name", ["", "Cat", "dog", "horse"])
+def test_unknown_name(signatures, name):
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match="first_index must be in"
-    ):
-        generate(signatures, [0], first_index=first_index)
+        tf.errors.InvalidArgumentError,
+        match="class_names must be of: cat, dog/wolf, bird. Received",
+    ) as caught:
+        by_name(signatures, ["cat", name])
+    assert f"[{name}]" in caught.value.message
+
+
+def test_names_of_any_script(tiny_generator, tmp_path):
+    names = ["\u043a\u043e\u0442", "\u72d7, big", 'a "b"']
+    version = export_generator(
+        tiny_generator, tmp_path / "set", {"class_names": names}
+    )
+    loaded = tf.saved_model.load(str(version))
+    np.testing.assert_array_equal(
+        by_name(loaded.signatures, names), generate(loaded.signatures, range(3))
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=names[0]):
+        by_name(loaded.signatures, ["?"])
+
+
+def test_network_is_stored_once(tiny_saved_model):
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString((tiny_saved_model / "saved_model.pb").read_bytes())
+    (graph,) = model.meta_graphs
+    operations = collections.Counter(
+        node.op
+        for function in graph.graph_def.library.function
+        for node in function.node_def
+    )
+    assert operations["Conv2D"] == 1
+    assert operations["Conv2DBackpropInput"] == 1
+    assert operations["StatelessRandomNormalV2"] == 2
+
+
+@pytest.mark.parametrize("weights", ["float32", "float16"])
+def test_signatures_of_a_real_generator_agree(
+    weights, compact_generator, tmp_path
+):
+    names = [f"class {i}" for i in range(10)]
+    version = export_generator(
+        compact_generator,
+        tmp_path / "set",
+        {"class_names": names},
+        0.4,
+        weights,
+    )
+    loaded = tf.saved_model.load(str(version))
+    labels = np.arange(80) % 10
+    images = generate(loaded.signatures, labels, 4, 20)
+    assert images.std() > 10
+    order = np.random.default_rng(0).permutation(80)[:45]
+    np.testing.assert_array_equal(
+        by_row(loaded.signatures, labels[order], [4] * 45, 20 + order),
+        images[order],
+    )
+    np.testing.assert_array_equal(
+        by_name(loaded.signatures, [names[i] for i in labels[:9]], 4, 20),
+        images[:9],
+    )
+    stored = sum(path.stat().st_size for path in version.rglob("variables/*"))
+    assert stored < 1.01 * compact_generator.count_params() * (
+        2 if weights == "float16" else 4
+    )
+
+
+def test_half_weights(tiny_generator, tmp_path, signatures):
+    version = export_generator(
+        tiny_generator, tmp_path / "set", NAMES, weights="float16"
+    )
+    assert read_metadata(version)["weights"] == "float16"
+    reader = tf.train.load_checkpoint(str(version / "variables/variables"))
+    types = {
+        (len(shape), reader.get_variable_to_dtype_map()[name])
+        for name, shape in reader.get_variable_to_shape_map().items()
+        if "weights" in name
+    }
+    assert types == {(1, tf.float32), (2, tf.float16), (4, tf.float16)}
+    loaded = tf.saved_model.load(str(version))
+    labels = np.arange(50) % 3
+    images = generate(loaded.signatures, labels)
+    difference = np.abs(images.astype(int) - generate(signatures, labels))
+    # Weights change by 2^-11 at most, images by about as much of a level.
+    assert 0 < difference.max() <= 2
+    np.testing.assert_array_equal(
+        images[7:], generate(loaded.signatures, labels[7:], first_index=7)
+    )
+
+
+def test_weights_of_an_export_are_recorded(tiny_saved_model):
+    assert read_metadata(tiny_saved_model)["weights"] == "float32"
+
+
+def test_saved_model_cli_runs_a_signature(
+    tiny_saved_model, signatures, tmp_path
+):
+    rows = "labels=[2, 0];seeds=[0, 5];indices=[9, 40]"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"),
+            *("run", "--dir", tiny_saved_model, "--tag_set", "serve"),
+            *("--signature_def", "by_row", "--input_exprs", rows),
+            *("--outdir", tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Result for output key images:" in done.stdout
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "images.npy"),
+        by_row(signatures, [2, 0], [0, 5], [9, 40]),
+    )
 
 
 def test_loads_with_tensorflow_alone(tiny_saved_model, signatures, tmp_path):
@@ -207,6 +403,12 @@ images = loaded.signatures["serving_default"](
     seed=tf.constant(6, tf.int64),
     first_index=tf.constant(40, tf.int64),
 )["images"]
+rows = loaded.signatures["by_row"](
+    labels=tf.constant([2, 0, 1]),
+    seeds=tf.constant([6, 6, 6], tf.int64),
+    indices=tf.constant([40, 41, 42], tf.int64),
+)["images"]
+np.testing.assert_array_equal(rows, images)
 np.save(sys.argv[2], images.numpy())
 assert sys.modules["keras"] is None and sys.modules["gdd_keras"] is None
 """

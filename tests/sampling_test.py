@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from gdd_keras.sampling import BLOCK_SIZE
+from gdd_keras.sampling import ImageSampler
 from gdd_keras.sampling import image_drawer
 from gdd_keras.sampling import latents_for
 from gdd_keras.sampling import mixed_labels
@@ -59,3 +61,30 @@ def test_drawer_shows_the_label_vectors_that_it_draws():
     np.testing.assert_allclose(
         drawn.numpy()[:, 0, :, 0], 255.0 * expected.numpy(), atol=0.51
     )
+
+
+def test_rows_are_drawn_as_ranges_are():
+    latents = keras.Input((4,))
+    one_hot_labels = keras.Input((3,))
+    joined = keras.layers.Concatenate()([latents, one_hot_labels])
+    images = keras.layers.Reshape((1, 7, 1))(joined)
+    network = keras.Model([latents, one_hot_labels], images)
+    # What the network is given shows in its pixels; batches are whole blocks.
+    sizes = []
+
+    def call(latents, vectors):
+        sizes.append(latents.shape[0])
+        return network([latents, vectors])
+
+    sampler = ImageSampler(call, 4, 3, (1, 7, 1), label_mixing=0.5)
+    labels = tf.constant([0, 1, 2, 1])
+    seeds = tf.constant([5, 5, 6, 5], tf.int64)
+    indices = tf.constant([33, 1, 65, 40], tf.int64)
+    rows = sampler.draw_rows(labels, seeds, indices).numpy()
+    # Three rows share a place, so they need three blocks.
+    assert sizes == [BLOCK_SIZE] * 3
+    for row, label, seed, index in zip(
+        rows, labels, seeds, indices, strict=True
+    ):
+        expected = sampler.draw(label[tf.newaxis], seed, index)
+        np.testing.assert_array_equal(row, expected[0])

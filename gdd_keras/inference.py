@@ -1,0 +1,265 @@
+"""A generator's forward pass as a function of its weights, without training.
+
+It comes from a Keras model or from an exported SavedModel of any age; what is
+written from it does not see the difference.
+"""
+
+import dataclasses
+import typing
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import convert_to_constants
+
+from gdd_keras.config import InputError
+from gdd_keras.quiet import quiet_warnings
+
+__all__ = ["Network", "exported_network", "keras_network", "stored_weights"]
+
+# Rounding to half changes a matrix by at most this factor of its norm, unless
+# values are so small that half has fewer digits for them.
+_HALF_ROUNDING = 2.0**-11
+
+# The input that the network gets in place of the one-hot label.
+_LABEL_VECTORS = "label_vectors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A generator G([z + y]).
+
+    Attributes:
+        call: `call(weights, latents, label_vectors)` with tensors or
+            variables in the order of `weights`, of any float type, and float32
+            `(batch, latent_dim)` and `(batch, num_classes)`; computes in
+            float32 and gives float32 images in [-1, 1]. For use in a graph.
+        weights: List of float arrays.
+        latent_dim: Length of z.
+        num_classes: Length of y.
+        image_shape: `(height, width, channels)`.
+    """
+
+    call: typing.Callable
+    weights: list
+    latent_dim: int
+    num_classes: int
+    image_shape: tuple
+
+
+def keras_network(generator):
+    """Returns the forward pass of a Keras model, in inference mode.
+
+    Args:
+        generator: Functional `keras.Model` of `[latents, one_hot_labels]`.
+
+    Returns:
+        `Network`.
+
+    Raises:
+        ValueError: If the generator has other inputs or outputs.
+    """
+    shapes = [tuple(tensor.shape) for tensor in generator.inputs]
+    output = tuple(generator.output_shape)
+    if (
+        len(shapes) != 2
+        or any(len(shape) != 2 or shape[1] is None for shape in shapes)
+        or len(output) != 4
+        or None in output[1:]
+    ):
+        raise ValueError(
+            "`generator` must map [latents (batch, latent_dim), one_hot_labels "
+            "(batch, num_classes)] to images (batch, height, width, channels). "
+            f"Received: inputs {shapes}, output {output}."
+        )
+    variables = [
+        *generator.trainable_variables,
+        *generator.non_trainable_variables,
+    ]
+    num_trainable = len(generator.trainable_variables)
+
+    def call(weights, latents, label_vectors):
+        weights = [
+            tf.cast(weight, variable.dtype)
+            for weight, variable in zip(weights, variables, strict=True)
+        ]
+        images, _ = generator.stateless_call(
+            weights[:num_trainable],
+            weights[num_trainable:],
+            [latents, label_vectors],
+            training=False,
+        )
+        return tf.cast(images, tf.float32)
+
+    return Network(
+        call=call,
+        weights=[variable.value.numpy() for variable in variables],
+        latent_dim=shapes[0][1],
+        num_classes=shapes[1][1],
+        image_shape=output[1:],
+    )
+
+
+def exported_network(directory, metadata):
+    """Returns the forward pass of an exported generator.
+
+    It is cut out of the graph of `from_latents`, which all exports have: the
+    label check before it stays behind, and what was its one-hot label becomes
+    an input, for the mixed label vectors of `generate`.
+
+    Args:
+        directory: Version directory.
+        metadata: Its metadata, as from `gdd_keras.metadata.read_metadata`.
+
+    Returns:
+        `Network`; its weights have the types that are stored.
+
+    Raises:
+        InputError: If there is no such signature, or another graph.
+    """
+    try:
+        loaded = tf.saved_model.load(str(directory))
+        function = loaded.signatures["from_latents"]
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise InputError(
+            f"{directory} must hold a SavedModel with the signature "
+            f"`from_latents`. Received: {type(error).__name__}: {error}. "
+            "Export again."
+        ) from error
+    variables = getattr(loaded, "weights", ())
+    values = {variable.handle.ref(): variable for variable in variables}
+    values = {
+        inner.op.name: values[outer.ref()].numpy()
+        for outer, inner in function.graph.captures
+        if outer.ref() in values
+    }
+    with quiet_warnings():
+        frozen = convert_to_constants.convert_variables_to_constants_v2(
+            function, lower_control_flow=False
+        )
+    graph, names = _cut_out(
+        frozen.graph.as_graph_def(),
+        frozen.outputs[0].op.name,
+        values,
+        directory,
+    )
+    # Weights that the images do not depend on are left out.
+    values = {name: value for name, value in values.items() if name in names}
+    types = [tf.as_dtype(value.dtype) for value in values.values()]
+    inputs = [names[name] for name in (*values, "latents", _LABEL_VECTORS)]
+
+    def call(weights, latents, label_vectors):
+        weights = [
+            tf.cast(weight, dtype)
+            for weight, dtype in zip(weights, types, strict=True)
+        ]
+        feeds = [*weights, latents, label_vectors]
+        (images,) = tf.graph_util.import_graph_def(
+            graph,
+            dict(zip(inputs, feeds, strict=True)),
+            [f"{names[frozen.outputs[0].op.name]}:0"],
+            name="network",
+        )
+        return images
+
+    return Network(
+        call=call,
+        weights=list(values.values()),
+        latent_dim=metadata["latent_dim"],
+        num_classes=metadata["num_classes"],
+        image_shape=tuple(metadata["image_shape"]),
+    )
+
+
+def _cut_out(graph, output, weights, directory):
+    """Cuts the network out of the frozen graph of `from_latents`.
+
+    Args:
+        graph: `GraphDef`; is changed.
+        output: Name of the node of the images.
+        weights: Container of the names of the weights' nodes.
+        directory: What to call the model in an error.
+
+    Returns:
+        `GraphDef` of the nodes that the output needs, weights and label
+        vectors being placeholders, and a dict from old to new names. The new
+        ones are short: else each conversion would add the names of the
+        functions around a node, at a tenth of the bytes of the graph.
+    """
+    one_hot = [node for node in graph.node if node.op == "OneHot"]
+    if len(one_hot) != 1:
+        raise InputError(
+            f"{directory} must hold a generator that `python -m "
+            "gdd_keras.distill` exported. Received: another graph, with "
+            f"{len(one_hot)} one-hot encodings. Export again."
+        )
+    _make_placeholder(one_hot[0], tf.float32.as_datatype_enum)
+    nodes = {node.name: node for node in graph.node}
+    needed = {}
+    waiting = [output]
+    while waiting:
+        name = waiting.pop()
+        if name in needed:
+            continue
+        node = nodes[name]
+        if name in weights:
+            _make_placeholder(node, node.attr["dtype"].type)
+        # Only the label check, which is left out, orders nodes (`^`).
+        data = [source for source in node.input if source[0] != "^"]
+        del node.input[:]
+        node.input.extend(data)
+        needed[name] = node
+        waiting.extend(source.split(":")[0] for source in data)
+    names = {
+        name: f"{node.op}_{i}" for i, (name, node) in enumerate(needed.items())
+    }
+    network = tf.compat.v1.GraphDef(versions=graph.versions)
+    for node in needed.values():
+        node.name = names[node.name]
+        for i, source in enumerate(node.input):
+            name, *port = source.split(":")
+            node.input[i] = ":".join([names[name], *port])
+        network.node.append(node)
+    names[_LABEL_VECTORS] = one_hot[0].name
+    return network, names
+
+
+def _make_placeholder(node, dtype):
+    """Makes an input of a node; `dtype` is a number of `types.proto`."""
+    node.op = "Placeholder"
+    del node.input[:]
+    node.attr.clear()
+    node.attr["dtype"].type = dtype
+
+
+def stored_weights(values, weights="float32"):
+    """Returns weights in the types in which they are stored.
+
+    Half keeps 11 binary digits between 6e-5 and 65504. Vectors stay float32:
+    they hold what may lie outside, the variances of batch normalisation above
+    all, and are a hundredth of the bytes. So does a matrix that half would
+    change by more than its rounding, because of very large or tiny values.
+
+    Args:
+        values: List of float arrays.
+        weights: `"float32"`, or `"float16"` for half the bytes.
+
+    Returns:
+        List of float32 and float16 arrays.
+    """
+    return [
+        value.astype(np.float16)
+        if weights == "float16" and _fits_half(value)
+        else value.astype(np.float32)
+        for value in values
+    ]
+
+
+def _fits_half(value):
+    """Returns whether a weight is a matrix that half hardly changes."""
+    if np.squeeze(value).ndim < 2:
+        return False
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16).astype(np.float32)
+    # An overflow makes the change infinite.
+    change = np.linalg.norm((value - half).ravel())
+    return bool(change <= _HALF_ROUNDING * np.linalg.norm(value.ravel()))

@@ -1,0 +1,83 @@
+"""A version directory of TF Serving: SavedModel and metadata, written whole."""
+
+import datetime
+
+import numpy as np
+import tensorflow as tf
+
+import gdd_keras
+from gdd_keras import files
+from gdd_keras.config import InputError
+from gdd_keras.inference import stored_weights
+from gdd_keras.metadata import METADATA_NAME
+from gdd_keras.metadata import check_metadata
+from gdd_keras.signatures import SIGNATURES
+from gdd_keras.signatures import save_network
+
+__all__ = ["write_version", "written_now"]
+
+
+def write_version(network, target, metadata, weights):
+    """Writes SavedModel and metadata, whole or not at all.
+
+    Args:
+        network: `gdd_keras.inference.Network`.
+        target: Version directory; must not exist, or be empty.
+        metadata: Dict of all that this function does not know: bytes,
+            signatures, versions of libraries, date.
+        weights: `"float32"` or `"float16"`, see `stored_weights`.
+
+    Returns:
+        `target`.
+
+    Raises:
+        InputError: If a field of `metadata` is missing or wrong, or if the
+            target holds something or cannot be written.
+    """
+    full = {
+        **metadata,
+        "weights": weights,
+        "num_bytes": 0,
+        "signatures": list(SIGNATURES),
+        **written_now(metadata),
+    }
+    check_metadata(full, "The metadata to export")
+    with files.new_directory(target) as temporary:
+        try:
+            save_network(
+                network,
+                stored_weights(network.weights, weights),
+                temporary,
+                full["class_names"],
+                full["label_mixing"],
+            )
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"The generator cannot be written to {target.parent}: "
+                f"{error.message}."
+            ) from error
+        full["num_bytes"] = sum(
+            path.stat().st_size
+            for path in temporary.rglob("*")
+            if path.is_file()
+        )
+        files.write_json(temporary / METADATA_NAME, full)
+    return target
+
+
+def written_now(metadata):
+    """Returns the fields `versions` and `created` of what is written now.
+
+    Args:
+        metadata: Dict; its `versions` are kept where they are not known here.
+    """
+    versions = metadata.get("versions", {})
+    if isinstance(versions, dict):
+        versions = {
+            **versions,
+            "gdd_keras": gdd_keras.__version__,
+            "numpy": np.__version__,
+            "tensorflow": tf.__version__,
+        }
+    now = datetime.datetime.now(datetime.UTC)
+    return {"versions": versions, "created": now.isoformat(timespec="seconds")}

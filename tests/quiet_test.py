@@ -1,0 +1,37 @@
+import logging
+import os
+import sys
+import warnings
+
+import pytest
+
+from gdd_keras.quiet import quiet_import
+from gdd_keras.quiet import quiet_libraries
+
+
+@pytest.mark.parametrize("quiet", [quiet_import, quiet_libraries])
+def test_native_code_is_silent_until_the_end(quiet, capfd):
+    with quiet():
+        os.write(2, b"dropped")
+    os.write(2, b"shown")
+    assert capfd.readouterr() == ("", "shown")
+
+
+def test_libraries_neither_warn_nor_log(caplog):
+    with quiet_libraries():
+        warnings.warn("dropped", UserWarning, stacklevel=1)
+        logging.getLogger("tf2onnx").warning("dropped")
+    assert caplog.records == []
+    logging.getLogger("tf2onnx").warning("shown")
+    assert [record.message for record in caplog.records] == ["shown"]
+    with pytest.warns(UserWarning, match="shown"):
+        warnings.warn("shown", UserWarning, stacklevel=1)
+
+
+@pytest.mark.parametrize("quiet", [quiet_import, quiet_libraries])
+def test_errors_pass_through(quiet, capfd):
+    with pytest.raises(ValueError, match="a real one"), quiet():
+        raise ValueError("a real one")
+    print("shown", file=sys.stderr)
+    os.write(2, b"too")
+    assert "too" in capfd.readouterr().err
