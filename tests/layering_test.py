@@ -100,6 +100,23 @@ def test_imports_point_upwards():
     assert wrong == []
 
 
+def test_package_does_without_pipelines():
+    found = {
+        name.split(".")[0]
+        for _, tree in modules()
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert "tensorflow" in found
+    assert not found & {"tfx", "ml_metadata", "kfp", "pipelines"}
+
+
 def test_imports_have_no_cycle():
     order = list(graphlib.TopologicalSorter(graph()).static_order())
     assert order.index("gdd_keras.config") < order.index("gdd_keras.job")
