@@ -139,8 +139,9 @@ class BeamSet(ShardedSet):
     ):
         ipc = checked_integer("ipc", ipc, 1, 2**40)
         seed = checked_integer("seed", seed, 0, 2**63 - 1)
-        self._version, metadata = read_model(generator_path)
+        self._version = version_at(generator_path)
         with local_version(self._version) as local:
+            metadata = read_metadata(local)
             digest = model_digest(local)
         storage = UrlSet if is_url(directory) else PartialSet
         super().__init__(
