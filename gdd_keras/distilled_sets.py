@@ -4,59 +4,27 @@ TensorFlow is imported by the functions that need it, so that a command line
 can list the formats within a second.
 """
 
-import dataclasses
 import pathlib
 import re
 
 import numpy as np
 
 from gdd_keras import files
-from gdd_keras.config import InputError
-from gdd_keras.config import RunError
 from gdd_keras.config import checked_integer
-from gdd_keras.metadata import model_digest
 from gdd_keras.partial_sets import PartialSet
+from gdd_keras.set_formats import DESCRIPTION_NAME
+from gdd_keras.set_formats import NPZ_NAME
+from gdd_keras.set_formats import DistilledSet
+from gdd_keras.set_formats import check_set
+from gdd_keras.set_formats import description
+from gdd_keras.set_formats import snippet
+from gdd_keras.sharded_sets import ShardedSet
 from gdd_keras.shards import SHARDED_FORMATS
 from gdd_keras.shards import image_chunks
-from gdd_keras.shards import make_plan
-from gdd_keras.shards import write_index
-from gdd_keras.shards import write_shard
 
-__all__ = [
-    "FORMATS",
-    "DistilledSet",
-    "ShardedSet",
-    "check_set",
-    "write_distilled_set",
-    "write_stored_shard",
-]
+__all__ = ["write_distilled_set"]
 
-DESCRIPTION_NAME = "distilled_set.json"
-NPZ_NAME = "distilled.npz"
-
-_PNG_CHANNELS = (1, 3, 4)
 _MAX_NAME_LENGTH = 60
-
-
-@dataclasses.dataclass(frozen=True)
-class DistilledSet:
-    """What was written.
-
-    Attributes:
-        path: Output directory, a `pathlib.Path`, or a URL.
-        set_format: One of `FORMATS`.
-        num_images: Number of images, `ipc x num_classes`.
-        ipc: Images per class.
-        num_bytes: Bytes of all files together.
-        snippet: Python code that opens the set.
-    """
-
-    path: pathlib.Path
-    set_format: str
-    num_images: int
-    ipc: int
-    num_bytes: int
-    snippet: str
 
 
 def write_distilled_set(
@@ -122,7 +90,7 @@ def write_distilled_set(
         _WRITERS[set_format](source, temporary)
         files.write_json(
             temporary / DESCRIPTION_NAME,
-            _description(
+            description(
                 generator.path, generator.metadata, ipc, set_format, seed
             ),
         )
@@ -137,208 +105,8 @@ def write_distilled_set(
         num_images=source.num_images,
         ipc=ipc,
         num_bytes=num_bytes,
-        snippet=_snippet(set_format, directory),
+        snippet=snippet(set_format, directory),
     )
-
-
-def check_set(set_format, channels, num_shards=None):
-    """Checks that a format can hold a set.
-
-    Args:
-        set_format: One of `FORMATS`.
-        channels: Channels of the images.
-        num_shards: Number of files asked for, or `None`.
-
-    Raises:
-        InputError: If it cannot.
-    """
-    if set_format not in FORMATS:
-        raise InputError(
-            f"`set_format` must be one of {', '.join(FORMATS)}. Received: "
-            f"set_format={set_format}."
-        )
-    if num_shards is not None and set_format not in SHARDED_FORMATS:
-        raise InputError(
-            f"Only {' and '.join(SHARDED_FORMATS)} are written in shards. "
-            f"Received: {num_shards} shards of `{set_format}`. Choose one of "
-            "them, or leave the number of shards out."
-        )
-    if set_format != "npz" and channels not in _PNG_CHANNELS:
-        raise InputError(
-            f"`{set_format}` holds images of 1, 3 or 4 channels. Received: "
-            f"images of {channels} channels. Write `npz` instead."
-        )
-
-
-class ShardedSet:
-    """A set in shards in the making; a context manager.
-
-    Complete shards of an earlier attempt at the same set are kept. Entering
-    takes the output for this process; leaving lets go of it, whether the set
-    is finished or not.
-
-    Args:
-        generator_path: Where the generator came from, for the description.
-        metadata: The generator's, as from `read_metadata`.
-        make_storage: Function of the set's identity that returns where the
-            shards go, such as a `PartialSet`.
-        ipc: Images per class.
-        set_format: One of `SHARDED_FORMATS`.
-        seed: Integer >= 0.
-        num_shards: Number of shards, or `None`.
-        digest: `model_digest` of the generator, or `None` to take it from
-            the path.
-
-    Attributes:
-        plan: `ShardPlan`.
-        storage: Where the shards go.
-    """
-
-    def __init__(
-        self,
-        generator_path,
-        metadata,
-        make_storage,
-        ipc,
-        set_format,
-        seed,
-        num_shards=None,
-        digest=None,
-    ):
-        check_set(set_format, metadata["image_shape"][-1])
-        self.plan = make_plan(
-            set_format, ipc * metadata["num_classes"], seed, num_shards
-        )
-        if digest is None:
-            digest = model_digest(pathlib.Path(generator_path))
-        self.storage = make_storage(
-            f"{set_format}-ipc{ipc}-seed{seed}-shards{self.plan.num_shards}"
-            f"-model{digest}"
-        )
-        self._generator_path = generator_path
-        self._metadata = metadata
-        self._ipc = ipc
-
-    def __enter__(self):
-        self.storage.open()
-        return self
-
-    def __exit__(self, *_):
-        self.storage.close()
-
-    def missing(self):
-        """Returns the numbers of the shards that are still to be written."""
-        complete = self.storage.sizes()
-        return [
-            shard
-            for shard, name in enumerate(self.plan.names)
-            if name not in complete
-        ]
-
-    def num_complete(self):
-        """Returns the number of images in complete shards."""
-        return self.plan.num_images - sum(
-            len(self.plan.numbers(shard)) for shard in self.missing()
-        )
-
-    def write_missing(self, generator, progress=None):
-        """Writes the missing shards, one after the other.
-
-        Args:
-            generator: `DistilledGenerator`.
-            progress: `None`, or a function of `(images done, in all)`.
-        """
-        done = self.num_complete()
-
-        def advance(count):
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(done, self.plan.num_images)
-
-        for shard in self.missing():
-            write_stored_shard(
-                generator, self.plan, self.storage, shard, advance
-            )
-
-    def finish(self):
-        """Makes the complete shards the output.
-
-        Returns:
-            A `DistilledSet`.
-
-        Raises:
-            RunError: If shards are missing.
-        """
-        missing = self.missing()
-        if missing:
-            raise RunError(
-                f"{len(missing)} of {self.plan.num_shards} shards are missing. "
-                "The others stay; the same command makes the missing ones."
-            )
-        sizes = self.storage.sizes()
-        num_bytes = self.storage.finish(
-            lambda directory: self._write_index(
-                directory, sum(sizes[name] for name in self.plan.names)
-            )
-        )
-        return DistilledSet(
-            path=self.storage.directory,
-            set_format=self.plan.set_format,
-            num_images=self.plan.num_images,
-            ipc=self._ipc,
-            num_bytes=num_bytes,
-            snippet=_snippet(self.plan.set_format, self.storage.directory),
-        )
-
-    def _write_index(self, directory, num_bytes):
-        """Writes the files beside the shards."""
-        write_index(
-            self.plan,
-            self._metadata["class_names"],
-            self._metadata["image_shape"],
-            num_bytes,
-            directory,
-        )
-        files.write_json(
-            directory / DESCRIPTION_NAME,
-            _description(
-                self._generator_path,
-                self._metadata,
-                self._ipc,
-                self.plan.set_format,
-                self.plan.seed,
-            ),
-        )
-
-
-def write_stored_shard(generator, plan, storage, shard, progress=None):
-    """Writes one shard to where it belongs, here or in a worker.
-
-    Args:
-        generator: `DistilledGenerator`.
-        plan: `ShardPlan`.
-        storage: Such as a `PartialSet`.
-        shard: Number of the shard.
-        progress: As in `write_shard`.
-    """
-    with storage.new_shard(plan.names[shard]) as path:
-        write_shard(generator, plan, shard, path, progress)
-
-
-def _description(generator_path, metadata, ipc, set_format, seed):
-    """Returns the content of `distilled_set.json`."""
-    return {
-        "format": set_format,
-        "class_names": metadata["class_names"],
-        "image_shape": metadata["image_shape"],
-        "ipc": ipc,
-        "num_images": ipc * metadata["num_classes"],
-        "seed": seed,
-        "generator": str(generator_path),
-        "fingerprint": metadata.get("fingerprint"),
-        "versions": metadata["versions"],
-    }
 
 
 class _Source:
@@ -403,7 +171,6 @@ def _write_png(source, directory):
 
 
 _WRITERS = {"npz": _write_npz, "png": _write_png}
-FORMATS = (*_WRITERS, *SHARDED_FORMATS)
 
 
 def _folder_names(class_names):
@@ -426,19 +193,3 @@ def _folder_names(class_names):
         f"{label:0{width}d}_{name}".rstrip("_")
         for label, name in enumerate(names)
     ]
-
-
-def _snippet(set_format, directory):
-    """Returns Python code that opens the set."""
-    path = str(directory)
-    if set_format == "npz":
-        return f"numpy.load({str(directory / NPZ_NAME)!r})['images']"
-    if set_format == "png":
-        return f"tfds.ImageFolder({path!r}).as_dataset(split='train')"
-    if set_format == "tfds":
-        return (
-            f"tfds.builder_from_directory({path!r}).as_dataset(split='train')"
-        )
-    pattern = f"{path}/distilled-*.tfrecord"
-    # Unlike Python's glob, this one knows URLs.
-    return f"tf.data.TFRecordDataset(sorted(tf.io.gfile.glob({pattern!r})))"

@@ -7,14 +7,14 @@ from gdd_keras.cli import run_command
 from gdd_keras.config import EvaluationConfig
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
-from gdd_keras.distilled_sets import FORMATS
-from gdd_keras.distilled_sets import check_set
 from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
+from gdd_keras.set_formats import FORMATS
+from gdd_keras.set_formats import check_set
 from gdd_keras.shards import SHARDED_FORMATS
 from gdd_keras.shards import make_plan
 
@@ -77,7 +77,7 @@ def _add_arguments(parser):
     )
     parser.add_argument(
         "--format",
-        choices=tuple(FORMATS),
+        choices=FORMATS,
         default="npz",
         help="npz: one NumPy file; png: folders that tfds.ImageFolder opens; "
         "tfrecord: tf.train.Example; tfds: a prepared TFDS data set. "

@@ -33,9 +33,11 @@ class PartialSet:
     """
 
     def __init__(self, directory, identity):
-        self.directory = pathlib.Path(directory).absolute()
+        self.directory = pathlib.Path(directory)
         self._identity = identity
-        self._folder = self.directory.parent / (_PREFIX + self.directory.name)
+        # Workers may run in another directory.
+        absolute = self.directory.absolute()
+        self._folder = absolute.parent / (_PREFIX + absolute.name)
         self._shards = self._folder / identity / "shards"
         # Not among the shards: a worker that outlived its command must not
         # add to what is renamed to the output.
@@ -44,7 +46,7 @@ class PartialSet:
 
     def __reduce__(self):
         # The lock stays with the process that holds it.
-        return type(self), (self.directory, self._identity)
+        return type(self), (self.directory.absolute(), self._identity)
 
     def open(self):
         """Takes the folder for this process and clears dead attempts away.

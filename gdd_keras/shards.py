@@ -134,7 +134,11 @@ def write_shard(generator, plan, shard, path, progress=None):
     import tensorflow as tf
 
     with quiet_warnings():
-        features = _constant_features(generator, plan)
+        example = _example(generator, plan)
+        feature = example.features.feature
+        # One message for all images: to make one takes longer than to fill it.
+        image_value = feature["image"].bytes_list.value
+        label_value = feature["label"].int64_list.value
         try:
             with tf.io.TFRecordWriter(str(path)) as writer:
                 for images, labels in image_chunks(
@@ -142,9 +146,11 @@ def write_shard(generator, plan, shard, path, progress=None):
                 ):
                     contents = tf.io.encode_png(images).numpy()
                     for content, label in zip(contents, labels, strict=True):
-                        features["image"].bytes_list.value[:] = [content]
-                        features["label"].int64_list.value[:] = [label]
-                        writer.write(_serialized(features))
+                        image_value[0], label_value[0] = content, label
+                        # A map has no order of its own.
+                        writer.write(
+                            example.SerializeToString(deterministic=True)
+                        )
                     if progress is not None:
                         progress(len(labels))
         except tf.errors.OpError as error:
@@ -199,25 +205,17 @@ def write_index(plan, class_names, image_shape, num_bytes, directory):
         info.write_to_directory(directory)
 
 
-def _constant_features(generator, plan):
-    """Returns the features of an example, without its image and label."""
+def _example(generator, plan):
+    """Returns a `tf.train.Example` with the features of a format."""
     import tensorflow as tf
 
-    features = {"image": tf.train.Feature(), "label": tf.train.Feature()}
+    example = tf.train.Example()
+    feature = example.features.feature
+    feature["image"].bytes_list.value.append(b"")
+    feature["label"].int64_list.value.append(0)
     if plan.set_format == "tfrecord":
         for name, size in zip(
             ("height", "width", "channels"), generator.image_shape, strict=True
         ):
-            features[name] = tf.train.Feature(
-                int64_list=tf.train.Int64List(value=[size])
-            )
-    return features
-
-
-def _serialized(features):
-    """Returns a `tf.train.Example` as bytes, always the same."""
-    import tensorflow as tf
-
-    example = tf.train.Example(features=tf.train.Features(feature=features))
-    # A map has no order of its own.
-    return example.SerializeToString(deterministic=True)
+            feature[name].int64_list.value.append(size)
+    return example

@@ -8,10 +8,10 @@ import tensorflow as tf
 from gdd_keras import distilled_sets
 from gdd_keras import shards
 from gdd_keras.config import InputError
-from gdd_keras.distilled_sets import FORMATS
 from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.generator_api import load_generator
 from gdd_keras.quiet import quiet_warnings
+from gdd_keras.set_formats import FORMATS
 
 IPC = 7
 

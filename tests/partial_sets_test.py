@@ -35,6 +35,21 @@ def test_output_appears_when_finished(tmp_path):
     assert (tmp_path / "a/set/0").stat().st_mode & 0o777 == 0o644
 
 
+def test_worker_in_another_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    partial = PartialSet("set", "id")
+    partial.open()
+    pickled = pickle.dumps(partial)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    add(pickle.loads(pickled), "0")
+    monkeypatch.chdir(tmp_path)
+    partial.finish(nothing)
+    partial.close()
+    assert str(partial.directory) == "set"
+    assert entries(tmp_path) == ["elsewhere", "set", "set/0"]
+
+
 def test_empty_output_directory_is_used(tmp_path):
     (tmp_path / "set").mkdir()
     partial = PartialSet(tmp_path / "set", "id")

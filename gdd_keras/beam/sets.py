@@ -14,12 +14,12 @@ from gdd_keras.beam.urls import local_version
 from gdd_keras.beam.urls import version_at
 from gdd_keras.config import RunError
 from gdd_keras.config import checked_integer
-from gdd_keras.distilled_sets import ShardedSet
-from gdd_keras.distilled_sets import write_stored_shard
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.partial_sets import PartialSet
 from gdd_keras.quiet import quiet_import
+from gdd_keras.sharded_sets import ShardedSet
+from gdd_keras.sharded_sets import write_stored_shard
 
 __all__ = ["BeamSet", "read_model", "write_with_beam"]
 
@@ -139,8 +139,9 @@ class BeamSet(ShardedSet):
     ):
         ipc = checked_integer("ipc", ipc, 1, 2**40)
         seed = checked_integer("seed", seed, 0, 2**63 - 1)
-        self._version, metadata = read_model(generator_path)
+        self._version = version_at(generator_path)
         with local_version(self._version) as local:
+            metadata = read_metadata(local)
             digest = model_digest(local)
         storage = UrlSet if is_url(directory) else PartialSet
         super().__init__(

@@ -1,0 +1,117 @@
+"""What every distilled set on disk has: a format, a description, a way in."""
+
+import dataclasses
+import pathlib
+
+from gdd_keras.config import InputError
+from gdd_keras.shards import SHARDED_FORMATS
+
+__all__ = [
+    "DESCRIPTION_NAME",
+    "FORMATS",
+    "NPZ_NAME",
+    "DistilledSet",
+    "check_set",
+    "description",
+    "snippet",
+]
+
+FORMATS = ("npz", "png", *SHARDED_FORMATS)
+DESCRIPTION_NAME = "distilled_set.json"
+NPZ_NAME = "distilled.npz"
+
+_PNG_CHANNELS = (1, 3, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilledSet:
+    """What was written.
+
+    Attributes:
+        path: Output directory, a `pathlib.Path`, or a URL.
+        set_format: One of `FORMATS`.
+        num_images: Number of images, `ipc x num_classes`.
+        ipc: Images per class.
+        num_bytes: Bytes of all files together.
+        snippet: Python code that opens the set.
+    """
+
+    path: pathlib.Path
+    set_format: str
+    num_images: int
+    ipc: int
+    num_bytes: int
+    snippet: str
+
+
+def check_set(set_format, channels, num_shards=None):
+    """Checks that a format can hold a set.
+
+    Args:
+        set_format: One of `FORMATS`.
+        channels: Channels of the images.
+        num_shards: Number of files asked for, or `None`.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    if set_format not in FORMATS:
+        raise InputError(
+            f"`set_format` must be one of {', '.join(FORMATS)}. Received: "
+            f"set_format={set_format}."
+        )
+    if num_shards is not None and set_format not in SHARDED_FORMATS:
+        raise InputError(
+            f"Only {' and '.join(SHARDED_FORMATS)} are written in shards. "
+            f"Received: {num_shards} shards of `{set_format}`. Choose one of "
+            "them, or leave the number of shards out."
+        )
+    if set_format != "npz" and channels not in _PNG_CHANNELS:
+        raise InputError(
+            f"`{set_format}` holds images of 1, 3 or 4 channels. Received: "
+            f"images of {channels} channels. Write `npz` instead."
+        )
+
+
+def description(generator_path, metadata, ipc, set_format, seed):
+    """Returns the content of `distilled_set.json`.
+
+    Args:
+        generator_path: Where the generator came from.
+        metadata: The generator's, as from `read_metadata`.
+        ipc: Images per class.
+        set_format: One of `FORMATS`.
+        seed: Seed of the images.
+    """
+    return {
+        "format": set_format,
+        "class_names": metadata["class_names"],
+        "image_shape": metadata["image_shape"],
+        "ipc": ipc,
+        "num_images": ipc * metadata["num_classes"],
+        "seed": seed,
+        "generator": str(generator_path),
+        "fingerprint": metadata.get("fingerprint"),
+        "versions": metadata["versions"],
+    }
+
+
+def snippet(set_format, directory):
+    """Returns Python code that opens a set.
+
+    Args:
+        set_format: One of `FORMATS`.
+        directory: Where it is, a `pathlib.Path` or a URL.
+    """
+    path = str(directory)
+    if set_format == "npz":
+        return f"numpy.load({str(directory / NPZ_NAME)!r})['images']"
+    if set_format == "png":
+        return f"tfds.ImageFolder({path!r}).as_dataset(split='train')"
+    if set_format == "tfds":
+        return (
+            f"tfds.builder_from_directory({path!r}).as_dataset(split='train')"
+        )
+    pattern = f"{path}/distilled-*.tfrecord"
+    # Unlike Python's glob, this one knows URLs.
+    return f"tf.data.TFRecordDataset(sorted(tf.io.gfile.glob({pattern!r})))"
