@@ -172,13 +172,14 @@ class GenerativeDistiller(ConditionalGAN):
         The gradient is taken at the images, inside the branch of the network
         in use, so that no other network is touched.
         """
+        seed = self._random_seed(4)
 
         def features(images):
             # Real and generated image i share a draw.
             images = augment(
                 images,
                 self.matching_augmentation,
-                self._random_seed(4),
+                seed,
                 rows=batch_rows(tf.shape(images)[0]),
             )
             return self.pool.features(index, images)

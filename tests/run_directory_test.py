@@ -29,6 +29,15 @@ def test_numbering_and_continuing(tmp_path):
     assert opened(OTHER, tmp_path) == "digits-2"
 
 
+def test_devices_do_not_make_another_run(tmp_path):
+    several = make_config(base=CONFIG, strategy="mirrored")
+    assert opened(several, tmp_path) == "digits"
+    assert opened(CONFIG, tmp_path) == "digits"
+    run = open_run(several, "digits", run_dir=tmp_path / "digits")
+    assert run.config.run.strategy == "mirrored"
+    assert opened(OTHER, tmp_path) == "digits-2"
+
+
 def test_folders_of_other_names_do_not_count(tmp_path):
     for name in ("digits-old", "digits2", "mnist-7"):
         (tmp_path / name).mkdir()

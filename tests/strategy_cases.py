@@ -223,6 +223,8 @@ def refusal():
 
 
 def main(folder, module):
+    # GPUs would take the place of the CPU devices.
+    tf.config.set_visible_devices([], "GPU")
     devices = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(
         devices[0], [tf.config.LogicalDeviceConfiguration()] * 2

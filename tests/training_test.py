@@ -316,6 +316,22 @@ def test_epochs_and_steps(steps, settings, expected, monkeypatch, toy_dataset):
     assert (got.step_seconds, got.seconds) == (0.1, None)
 
 
+def test_plan_is_the_same_for_several_devices(monkeypatch, toy_dataset):
+    settings = {"steps_per_epoch": 99}
+    one, several = (
+        plan(
+            make_config("compact", strategy=strategy, **settings),
+            monkeypatch,
+            toy_dataset,
+            # Keras takes single steps under a strategy.
+            execution=execution,
+        )
+        for strategy, execution in (("none", 4), ("mirrored", 1))
+    )
+    assert several == one
+    assert one[0].steps_per_epoch == 96
+
+
 def test_epoch_is_a_pass_over_a_large_set(monkeypatch):
     dataset = types.SimpleNamespace(train=range(60_000))
     (got,) = plan(make_config("compact"), monkeypatch, dataset, (6000,))

@@ -51,6 +51,16 @@ def test_crop_equals_a_numpy_shift(shape):
     assert seen == set(all_shifts(shape))
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_rows_of_a_batch_get_its_draws(strategy):
+    images = pictures(9)
+    rows = [7, 2, 3]
+    part = augment(images[rows], strategy, SEED, rows=(9, rows)).numpy()
+    whole = augment(images, strategy, SEED).numpy()
+    np.testing.assert_array_equal(part, whole[rows])
+    assert (part != augment(images[rows], strategy, SEED).numpy()).any()
+
+
 def test_edges_repeat():
     # Half black, half white: a shift can show nothing else.
     images = np.ones((50, 8, 8, 1), "float32")

@@ -114,6 +114,26 @@ def test_training_batches_resume_exactly():
     )
 
 
+def test_shares_of_replicas_make_the_batch():
+    split = toy_split()
+    (whole,) = training_batches(split, 6, 3, extra_batches=2).take(1)
+    shares = [
+        next(
+            iter(
+                training_batches(
+                    split, 6, 3, extra_batches=2, replica=i, num_replicas=3
+                )
+            )
+        )
+        for i in range(3)
+    ]
+    for name, expected in whole.items():
+        parts = [share[name] for share in shares]
+        axis = 1 if name.startswith("pool") else 0
+        assert parts[0].shape[axis] == 2
+        np.testing.assert_array_equal(np.concatenate(parts, axis), expected)
+
+
 def test_shapes_are_static():
     spec = training_batches(
         toy_split(), 4, seed=0, extra_batches=3
