@@ -30,9 +30,10 @@ from gdd_keras.files import write_json
 from gdd_keras.files import write_text
 from gdd_keras.generator_api import load_generator
 from gdd_keras.metadata import method_name
-from pipelines.files import link_splits
-from pipelines.files import local_path
-from pipelines.files import write_examples
+from pipelines.examples import link_splits
+from pipelines.examples import write_examples
+from pipelines.paths import local_path
+from pipelines.paths import shown
 
 __all__ = ["BulkGenerator", "DatasetGen", "GeneratorEvaluator", "VersionPusher"]
 
@@ -158,7 +159,7 @@ class _VersionPusherExecutor(pusher_executor.Executor):
         for target in (local_path(pushed.uri), version):
             with new_directory(target) as folder:
                 shutil.copytree(source, folder, dirs_exist_ok=True)
-        print(f"pushed {version}", flush=True)
+        print(f"pushed {shown(version)}", flush=True)
         self._MarkPushed(
             pushed,
             pushed_destination=str(version),
@@ -198,4 +199,6 @@ def BulkGenerator(
             distilled_set.attach(beam_pipeline)
         written = distilled_set.finish()
     distilled.splits = link_splits(local_path(distilled.uri))
-    print(f"{written.num_images:,} images in {distilled.uri}", flush=True)
+    print(
+        f"{written.num_images:,} images in {shown(distilled.uri)}", flush=True
+    )

@@ -9,6 +9,7 @@ from pipelines.arguments import add_arguments
 from pipelines.arguments import import_tfx
 from pipelines.arguments import open_data
 from pipelines.arguments import read_settings
+from pipelines.paths import shown
 
 __all__ = ["main"]
 
@@ -75,7 +76,7 @@ def _run(arguments):
     # Refuses a folder that holds something else before hours of training.
     next_version(serving)
     orchestration = import_tfx()
-    print(f"pipeline: {root}", flush=True)
+    print(f"pipeline: {shown(root)}", flush=True)
     beam_options = arguments.other_flags
     if arguments.runner is not None:
         beam_options = [f"--runner={arguments.runner}", *beam_options]
@@ -87,13 +88,14 @@ def _run(arguments):
         state = "cached" if step.cached else f"{step.seconds:.0f} s"
         print(f"  {step.name:20} {state}")
     if next_version(serving) > 1:
-        print(f"  models in use        {serving}")
+        print(f"  models in use        {shown(serving)}")
     elif all(step.cached for step in steps):
         print(
-            f"  models in use        none: {serving} has been emptied; "
+            f"  models in use        none: {shown(serving)} was emptied; "
             "`--no-cache` judges and pushes again"
         )
-    print(f"  training curves      tensorboard --logdir {root / 'work'}")
+    logs = shown(root / "work")
+    print(f"  training curves      tensorboard --logdir {logs}")
 
 
 if __name__ == "__main__":

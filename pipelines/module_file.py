@@ -22,7 +22,7 @@ from gdd_keras.tuning.outcome import write_outcome
 from gdd_keras.tuning.search import make_tuner
 from pipelines.configs import RUN_FOLDER
 from pipelines.configs import Settings
-from pipelines.files import local_path
+from pipelines.paths import local_path
 
 __all__ = ["pretrain_fn", "run_fn", "tuner_fn"]
 

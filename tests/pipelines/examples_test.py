@@ -1,14 +1,10 @@
-import pathlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from gdd_keras.config import DataConfig
-from gdd_keras.config import InputError
 from gdd_keras.data import load_dataset
-from pipelines.files import local_path
-from pipelines.files import write_examples
+from pipelines.examples import write_examples
 
 
 def records_in(folder):
@@ -64,10 +60,3 @@ def test_other_data_is_written_as_it_trains(kind, shared_dir, tmp_path):
     assert (again.test is None) == (direct.test is None)
     written = sum(records_in(folder / f"Split-{name}") for name in splits)
     assert written == sum(len(split) for split in direct.splits.values())
-
-
-def test_uri_becomes_a_path():
-    assert local_path("/a/b") == pathlib.Path("/a/b")
-    assert local_path("gs://bucket/a") == pathlib.Path("/gcs/bucket/a")
-    with pytest.raises(InputError, match="Received: hdfs://a/b"):
-        local_path("hdfs://a/b")

@@ -1,42 +1,14 @@
-"""Where artifacts lie, and data sets as TFX's `Examples`."""
+"""Data sets as TFX's `Examples`, in the layout of TFDS."""
 
 import os
 import pathlib
 
-from gdd_keras.config import InputError
 from gdd_keras.data import fit_images
 from gdd_keras.data import open_raw
 from gdd_keras.data import training_size
 from gdd_keras.quiet import quiet_warnings
 
-__all__ = ["link_splits", "local_path", "write_examples"]
-
-_GCS = "gs://"
-_GCS_MOUNT = "/gcs/"
-
-
-def local_path(uri):
-    """Returns the path of an artifact's URI.
-
-    Vertex AI mounts every bucket of Cloud Storage below `/gcs`.
-
-    Args:
-        uri: Local path, or `gs://bucket/...`.
-
-    Returns:
-        `pathlib.Path`.
-
-    Raises:
-        InputError: If it is a URI of another kind.
-    """
-    if uri.startswith(_GCS):
-        return pathlib.Path(_GCS_MOUNT + uri.removeprefix(_GCS))
-    if "://" in uri:
-        raise InputError(
-            "An artifact must lie in a local folder or in a bucket of Cloud "
-            f"Storage. Received: {uri}. Choose another pipeline root."
-        )
-    return pathlib.Path(uri)
+__all__ = ["link_splits", "write_examples"]
 
 
 def write_examples(config, folder):
