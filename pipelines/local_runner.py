@@ -5,6 +5,8 @@ import sys
 
 from gdd_keras import cli
 from gdd_keras.files import next_version
+from gdd_keras.quiet import quiet_logs
+from gdd_keras.quiet import quiet_warnings
 from pipelines.arguments import add_arguments
 from pipelines.arguments import import_tfx
 from pipelines.arguments import open_data
@@ -75,11 +77,9 @@ def _run(arguments):
     serving = pathlib.Path(arguments.saved_models).absolute() / name
     # Refuses a folder that holds something else before hours of training.
     next_version(serving)
+    beam_options = _beam_options(arguments.runner, arguments.other_flags)
     orchestration = import_tfx()
     print(f"pipeline: {shown(root)}", flush=True)
-    beam_options = arguments.other_flags
-    if arguments.runner is not None:
-        beam_options = [f"--runner={arguments.runner}", *beam_options]
     steps = orchestration.run_pipeline(
         settings, root, serving, beam_options, cache=not arguments.no_cache
     )
@@ -96,6 +96,18 @@ def _run(arguments):
         )
     logs = shown(root / "work")
     print(f"  training curves      tensorboard --logdir {logs}")
+
+
+def _beam_options(runner, flags):
+    """Returns the options of Beam that TFX passes on, checked."""
+    if runner is None:
+        return []
+    from gdd_keras.beam import make_pipeline
+
+    with quiet_logs(), quiet_warnings():
+        make_pipeline(runner, flags)
+    # As there: else Beam starts another runner in place of its own.
+    return [f"--runner={runner}", *flags, "--allow_unsafe_triggers"]
 
 
 if __name__ == "__main__":

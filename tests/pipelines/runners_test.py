@@ -80,7 +80,8 @@ def finished(tfx_python, tmp_path_factory):
         *("--pipeline-root", folder / "out"),
         *("--saved-models", folder / "models"),
     )
-    arguments = (*TINY, "--distilled-ipc", 7, *places)
+    beam = "--runner DirectRunner --direct_num_workers 2".split()
+    arguments = (*TINY, "--distilled-ipc", 7, *places, *beam)
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
             command(tfx_python, LOCAL, *arguments),
@@ -281,6 +282,11 @@ def test_compiles_for_vertex(tfx_python, tmp_path):
             "There must be something to search",
         ),
         (["--dataset", "/no/such"], "`dataset` must be an existing path"),
+        (
+            ["--runner", "DirectRunner", "--direct_nun_workers", "2"],
+            "Did you mean --direct_num_workers?",
+        ),
+        (["--runner", "NoRunner"], "`--runner` must be a runner of Beam"),
     ],
 )
 def test_wrong_setting_is_explained(arguments, message, capsys, tmp_path):
