@@ -6,17 +6,16 @@ import sys
 from gdd_keras import cli
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
-from gdd_keras.config import TuningConfig
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.tuning.curves import describe_values
 from gdd_keras.tuning.curves import value_text
 from gdd_keras.tuning.directory import open_search
+from gdd_keras.tuning.flags import add_search_flags
+from gdd_keras.tuning.flags import given_search
 from gdd_keras.tuning.outcome import completed
 from gdd_keras.tuning.outcome import read_trials
 from gdd_keras.tuning.outcome import write_outcome
-from gdd_keras.tuning.space import DEFAULT_VALUES
-from gdd_keras.tuning.space import LISTS
 from gdd_keras.tuning.space import num_trials
 from gdd_keras.tuning.space import search_space
 
@@ -45,7 +44,6 @@ KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set to the chief's address and
 KERASTUNER_TUNER_ID to `chief` on one, which hands out the trials, and to a
 name of their own on the others, which run them."""
 
-_CLASSES = {"tuning": TuningConfig}
 _BEST = 5
 
 
@@ -81,15 +79,6 @@ def _add_arguments(parser):
         "networks instead of training one.",
     )
     parser.add_argument(
-        "--search",
-        nargs="+",
-        default=[],
-        choices=tuple(DEFAULT_VALUES),
-        metavar="NAME",
-        help="More settings to search, beside omega_g and omega_l: "
-        f"{', '.join(n for n in DEFAULT_VALUES if 'omega' not in n)}.",
-    )
-    parser.add_argument(
         "--workers",
         type=int,
         default=1,
@@ -105,8 +94,7 @@ def _add_arguments(parser):
     parser.add_argument(
         "--quiet", action="store_true", help="Print only the last screen."
     )
-    cli.add_config_flags(parser, classes=_CLASSES)
-    cli.add_config_flags(parser, lists=LISTS)
+    add_search_flags(parser)
 
 
 def _run(arguments):
@@ -116,11 +104,7 @@ def _run(arguments):
             "`--workers` must be an integer >= 1. Received: "
             f"{arguments.workers}."
         )
-    tuning = TuningConfig(**cli.given_settings(arguments, _CLASSES))
-    settings = cli.given_settings(arguments)
-    lists = {name: settings.pop(name) for name in LISTS if name in settings}
-    fixed = {n: values[0] for n, values in lists.items() if len(values) == 1}
-    settings |= fixed
+    tuning, settings, lists = given_search(arguments)
     base = cli.read_config(arguments.config, settings)
     # Everything that needs no TensorFlow is refused before it loads.
     config = cli.resolve_config(base, settings, gpu=False)

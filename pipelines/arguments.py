@@ -11,18 +11,15 @@ import pathlib
 import gdd_keras
 from gdd_keras import cli
 from gdd_keras.config import InputError
-from gdd_keras.config import TuningConfig
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_warnings
-from gdd_keras.tuning.space import DEFAULT_VALUES
-from gdd_keras.tuning.space import LISTS
+from gdd_keras.tuning.flags import add_search_flags
+from gdd_keras.tuning.flags import given_search
 from gdd_keras.tuning.space import num_trials
 from gdd_keras.tuning.space import search_space
 from pipelines.configs import Settings
 
 __all__ = ["add_arguments", "import_tfx", "open_data", "read_settings"]
-
-_CLASSES = {"tuning": TuningConfig}
 
 
 def add_arguments(parser):
@@ -34,14 +31,6 @@ def add_arguments(parser):
         metavar="X",
         help="Accuracy on held-out images, from 0 to 1, that a generator "
         "needs to be pushed. Default: %(default)s.",
-    )
-    parser.add_argument(
-        "--search",
-        nargs="+",
-        default=[],
-        choices=tuple(DEFAULT_VALUES),
-        metavar="NAME",
-        help="More settings to search, beside omega_g and omega_l.",
     )
     parser.add_argument(
         "--no-search",
@@ -56,8 +45,7 @@ def add_arguments(parser):
         help="Also generate a distilled set of N images per class with each "
         "blessed generator, on Apache Beam. Default: %(default)s, none.",
     )
-    cli.add_config_flags(parser, classes=_CLASSES)
-    cli.add_config_flags(parser, lists=LISTS)
+    add_search_flags(parser)
 
 
 def read_settings(arguments):
@@ -74,10 +62,7 @@ def read_settings(arguments):
             "`--threshold` must be an accuracy from 0 to 1. Received: "
             f"{arguments.threshold:g}."
         )
-    tuning = TuningConfig(**cli.given_settings(arguments, _CLASSES))
-    given = cli.given_settings(arguments)
-    lists = {name: given.pop(name) for name in LISTS if name in given}
-    given |= {n: values[0] for n, values in lists.items() if len(values) == 1}
+    tuning, given, lists = given_search(arguments)
     config = cli.resolve_config(None, given, gpu=False)
     if config.run.time_budget is not None:
         raise InputError(

@@ -50,6 +50,7 @@ WITHOUT_TENSORFLOW = (
     "shards",
     "tune",
     "tuning.directory",
+    "tuning.flags",
     "tuning.outcome",
     "tuning.space",
 )
