@@ -86,7 +86,15 @@ def read_settings(arguments):
             f"{arguments.distilled_ipc}."
         )
     space = {}
-    if not arguments.no_search:
+    if arguments.no_search:
+        several = [name for name, values in lists.items() if len(values) > 1]
+        if several or arguments.search:
+            raise InputError(
+                "`--no-search` takes one value of each setting. Received: "
+                f"values to search for {', '.join(several + arguments.search)}"
+                ". Leave `--no-search` out, or give one value."
+            )
+    else:
         space = search_space(config, lists, arguments.search)
         num_trials(tuning, space)
     return Settings(

@@ -281,6 +281,10 @@ def test_compiles_for_vertex(tfx_python, tmp_path):
             ["--omega-g", "0", "--omega-l", "0"],
             "There must be something to search",
         ),
+        (
+            ["--no-search", "--omega-l", "0", "1", "--search", "local_layer"],
+            "values to search for omega_l, local_layer",
+        ),
         (["--dataset", "/no/such"], "`dataset` must be an existing path"),
         (
             ["--runner", "DirectRunner", "--direct_nun_workers", "2"],
