@@ -60,6 +60,7 @@ def distill_dataset(
     verbose=1,
     started=None,
     profile=False,
+    score=True,
 ):
     """Trains both stages, exports the generator, and scores it.
 
@@ -75,6 +76,7 @@ def distill_dataset(
         started: `time.monotonic()` at which the time budget began; default:
             now.
         profile: Whether to profile a few steps of each stage.
+        score: Whether to score it on the test split, as the config says.
 
     Returns:
         `JobResult`.
@@ -102,7 +104,7 @@ def distill_dataset(
     check_same_data(run, dataset)
     stages = build_stages(config, dataset)
     plans = _plans(run, stages, config, dataset, started)
-    for line in _describe(dataset, stages, plans, config):
+    for line in _describe(dataset, stages, plans, config, score):
         say(line)
     if not run.score_events.exists():
         write_hparams(run.score_events, hyperparameters(config), {})
@@ -116,7 +118,7 @@ def distill_dataset(
     if "export" not in run.state:
         _export(run, stages[-1].trainer, config, dataset, saved_models)
     say(f"\nexported {run.state['export']}")
-    if config.evaluation.num_seeds > 0:
+    if score and config.evaluation.num_seeds > 0:
         step = scalar(stages[-1].trainer.step)
         _score(run, dataset, config, step, verbose)
     run.save(done=True)
@@ -180,7 +182,7 @@ def _plans(run, stages, config, dataset, started):
     ]
 
 
-def _describe(dataset, stages, plans, config):
+def _describe(dataset, stages, plans, config, score=True):
     """Returns lines that say what will be trained, and how long."""
     height, width, channels = dataset.image_shape
     sizes = ", ".join(
@@ -203,7 +205,7 @@ def _describe(dataset, stages, plans, config):
             f"{plan.steps * plan.step_seconds / 60:.1f} minutes"
         )
     evaluation = config.evaluation
-    if evaluation.num_seeds:
+    if score and evaluation.num_seeds:
         shown = evaluation.ipc * dataset.num_classes
         lines.append(
             f"then scoring: {evaluation.num_seeds} x {evaluation.network}, "

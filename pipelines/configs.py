@@ -4,6 +4,7 @@ Nothing here imports TFX or TensorFlow.
 """
 
 import dataclasses
+import hashlib
 import json
 
 from gdd_keras.config import Config
@@ -52,15 +53,16 @@ class Settings:
         """Returns what `Trainer` and `Tuner` take as `custom_config`.
 
         Args:
-            work_dir: Folder of unfinished training, see `module_file`. Each
-                version of the code gets a folder of its own in it: training
-                that another version began is not continued.
+            work_dir: Folder of unfinished training, see `module_file`. Other
+                code and other data get a folder of their own in it: what was
+                begun with those is not continued.
         """
+        data = hashlib.sha256(self.data_identity.encode()).hexdigest()
         return {
             "config": config_to_json(self.config),
             "tuning": json.dumps(dataclasses.asdict(self.tuning)),
             "space": json.dumps(self.space),
-            "work_dir": f"{work_dir}/{self.code}",
+            "work_dir": f"{work_dir}/{self.code}-{data[:8]}",
         }
 
     @classmethod

@@ -5,7 +5,6 @@ Training therefore lies in a folder of work beside them and continues there;
 artifacts are copied from it when they are whole.
 """
 
-import dataclasses
 import shutil
 
 import keras_tuner
@@ -110,15 +109,16 @@ class _Search:
 
 
 def _prepare(fn_args):
-    """Returns the settings, the folder of work and the data."""
+    """Returns the settings, the folder of work and the data.
+
+    The config goes on naming the data as the user did: runs and models say
+    what they were made of, and do not depend on where TFX puts its artifacts.
+    """
     settings, work_dir = Settings.from_custom_config(fn_args.custom_config)
     # .../<examples>/Split-train/*
     examples = local_path(fn_args.train_files[0]).parent.parent
-    config = make_config(
-        base=settings.config, dataset=str(examples), num_seeds=0
-    )
-    settings = dataclasses.replace(settings, config=config)
-    dataset = load_dataset(config.data, config.run.seed)
+    here = make_config(base=settings.config, dataset=str(examples))
+    dataset = load_dataset(here.data, here.run.seed)
     return settings, local_path(work_dir), dataset
 
 
@@ -132,7 +132,10 @@ def _train(fn_args, config, work_dir, dataset, stage_1=None):
     run = open_run(config, dataset.name, parent=work_dir)
     if stage_1 is not None:
         run.adopt_stage_1(stage_1)
-    result = distill_dataset(config, run, work_dir / "exports", dataset)
+    # The evaluator scores, on held-out images.
+    result = distill_dataset(
+        config, run, work_dir / "exports", dataset, score=False
+    )
     model = local_path(fn_args.serving_model_dir)
     shutil.copytree(result.export, model)
     shutil.copytree(

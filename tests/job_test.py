@@ -122,6 +122,20 @@ def test_silence_and_no_scores(config, toy_dataset, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_export_without_a_score(config, toy_dataset, tmp_path):
+    assert config.evaluation.num_seeds > 0
+    result = distill_dataset(
+        config,
+        RunDirectory(tmp_path / "run", config),
+        tmp_path / "saved_models",
+        toy_dataset,
+        verbose=0,
+        score=False,
+    )
+    assert result.summary is None
+    assert read_metadata(result.export)["scores"] == []
+
+
 def test_estimate(config, monkeypatch):
     monkeypatch.setattr(training, "_time_steps", lambda stage: 0.5)
     lines = estimate_cost(

@@ -13,7 +13,7 @@ def records_in(folder):
 
 
 def test_records_of_tfds_are_linked(shared_dir, tmp_path):
-    data_dir = shared_dir / "tensorflow_datasets"
+    data_dir = (shared_dir / "tensorflow_datasets").resolve()
     config = DataConfig(dataset="fashion_mnist", data_dir=str(data_dir))
     assert write_examples(config, tmp_path) == ["train", "test"]
     records = [p for p in tmp_path.iterdir() if "tfrecord" in p.name]

@@ -128,6 +128,10 @@ def test_pipeline_pushes_a_generator(finished):
         metadata["config"]["matching"]["omega_l"] == (best["values"]["omega_l"])
     )
     assert metadata["config"]["matching"]["omega_g"] == 0.01
+    # As the user named it, so that `evaluate` finds data and settings.
+    assert metadata["config"]["data"]["dataset"] == "digits"
+    assert metadata["config"]["evaluation"]["num_seeds"] == 1
+    assert metadata["scores"] == []
 
 
 @pytest.mark.slow
