@@ -119,6 +119,7 @@ def _show_components():
     logger = logging.getLogger("absl")
     # Libraries give the root logger a handler, which prints all again.
     logger.propagate = False
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     if not any(isinstance(h, _ComponentNames) for h in logger.handlers):
         logger.addHandler(_ComponentNames())
 
