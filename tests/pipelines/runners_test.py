@@ -91,7 +91,8 @@ def finished(tfx_python, tmp_path_factory):
             start_new_session=True,
         )
         end = time.monotonic() + 300
-        while not list(folder.glob("out/**/checkpoints/cgan/*.index")):
+        # Written once a checkpoint is whole.
+        while not list(folder.glob("out/**/checkpoints/cgan/checkpoint")):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < end
             time.sleep(0.02)
