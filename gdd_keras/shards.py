@@ -16,6 +16,7 @@ __all__ = [
     "ShardPlan",
     "image_chunks",
     "make_plan",
+    "tfds_info",
     "write_index",
     "write_shard",
 ]
@@ -172,21 +173,12 @@ def write_index(plan, class_names, image_shape, num_bytes, directory):
     with quiet_warnings():
         import tensorflow_datasets as tfds
 
-        info = tfds.core.DatasetInfo(
-            builder=tfds.core.DatasetIdentity(
-                name="distilled",
-                version=tfds.core.Version("1.0.0"),
-                data_dir=str(directory),
-                module_name="",
-            ),
+        info = tfds_info(
+            "distilled",
+            image_shape,
+            class_names,
+            directory,
             description="Images distilled into a generator by gdd_keras.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=tuple(image_shape)),
-                    "label": tfds.features.ClassLabel(names=class_names),
-                }
-            ),
-            supervised_keys=("image", "label"),
         )
         split = tfds.core.SplitInfo(
             name="train",
@@ -203,6 +195,39 @@ def write_index(plan, class_names, image_shape, num_bytes, directory):
         )
         info.set_splits(tfds.core.splits.SplitDict([split]))
         info.write_to_directory(directory)
+
+
+def tfds_info(name, image_shape, class_names, directory, **fields):
+    """Describes labelled images for TFDS; imports it.
+
+    Args:
+        name: Data set's name.
+        image_shape: `(height, width, channels)`.
+        class_names: Sequence of names.
+        directory: Folder of the files.
+        **fields: More of `tfds.core.DatasetInfo`.
+
+    Returns:
+        `tfds.core.DatasetInfo` of `image` and `label`, version 1.0.0.
+    """
+    import tensorflow_datasets as tfds
+
+    return tfds.core.DatasetInfo(
+        builder=tfds.core.DatasetIdentity(
+            name=name,
+            version=tfds.core.Version("1.0.0"),
+            data_dir=str(directory),
+            module_name="",
+        ),
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=tuple(image_shape)),
+                "label": tfds.features.ClassLabel(names=class_names),
+            }
+        ),
+        supervised_keys=("image", "label"),
+        **fields,
+    )
 
 
 def _example(generator, plan):

@@ -7,6 +7,7 @@ from gdd_keras.data import fit_images
 from gdd_keras.data import open_raw
 from gdd_keras.data import training_size
 from gdd_keras.quiet import quiet_warnings
+from gdd_keras.shards import tfds_info
 
 __all__ = ["link_splits", "write_examples"]
 
@@ -70,21 +71,11 @@ def _write_records(raw, size, folder):
     with quiet_warnings():
         import tensorflow_datasets as tfds
 
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(*size, raw.channels)),
-                "label": tfds.features.ClassLabel(names=raw.class_names),
-            }
-        )
-        info = tfds.core.DatasetInfo(
-            builder=tfds.core.DatasetIdentity(
-                name=raw.name,
-                version=tfds.core.Version("1.0.0"),
-                data_dir=str(folder),
-                module_name="",
-            ),
-            features=features,
-            supervised_keys=("image", "label"),
+        info = tfds_info(
+            raw.name,
+            (*size, raw.channels),
+            raw.class_names,
+            folder,
             metadata=tfds.core.MetadataDict(cut_test=raw.cut_test),
         )
         writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10_000)

@@ -91,7 +91,7 @@ def _run(arguments):
         print(f"  models in use        {shown(serving)}")
     elif all(step.cached for step in steps):
         print(
-            f"  models in use        none: {shown(serving)} was emptied; "
+            f"  models in use        none: {shown(serving)} is empty; "
             "`--no-cache` judges and pushes again"
         )
     logs = shown(root / "work")

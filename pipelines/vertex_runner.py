@@ -67,7 +67,7 @@ def _run(arguments):
     orchestration = import_tfx()
     orchestration.compile_pipeline(
         settings,
-        f"{arguments.bucket.rstrip('/')}",
+        arguments.bucket.rstrip("/"),
         name,
         arguments.image,
         arguments.output,
