@@ -8,6 +8,8 @@ from gdd_keras.data.pipeline import scale_images
 from gdd_keras.losses import classification_loss
 from gdd_keras.losses import discriminator_loss
 from gdd_keras.losses import generator_loss
+from gdd_keras.networks.precision import float32_copy
+from gdd_keras.networks.work import count_multiply_adds
 from gdd_keras.strategy import apply_gradients
 from gdd_keras.strategy import batch_rows
 from gdd_keras.strategy import draw_rows
@@ -28,6 +30,8 @@ class ConditionalGAN(keras.Model):
 
     Reference:
         - [Li et al., 2024](https://arxiv.org/abs/2404.17732), eq. 3-5
+        - [Karras et al., 2020](https://arxiv.org/abs/1912.04958), section 3.1,
+          for penalties at every few steps
 
     Args:
         generator: As from `build_generator`.
@@ -36,6 +40,8 @@ class ConditionalGAN(keras.Model):
         auxiliary_weight: Weight of the generator's class loss, where the
             discriminator has class logits.
         gradient_penalty_weight: Weight of the penalty of `"wgan_gp"`.
+        gradient_penalty_every: Steps between penalties, each of them as many
+            times heavier: with 1 as published; more cost less time.
         ema_decay: Decay of the moving average of the generator's weights,
             with warm-up; 0 keeps the average equal to the generator.
         augmentation: Augmentation of what the discriminator sees, real and
@@ -66,6 +72,7 @@ class ConditionalGAN(keras.Model):
         adversarial_loss="hinge",
         auxiliary_weight=1.0,
         gradient_penalty_weight=10.0,
+        gradient_penalty_every=1,
         ema_decay=0.999,
         augmentation="none",
         seed=0,
@@ -79,13 +86,14 @@ class ConditionalGAN(keras.Model):
         self.adversarial_loss = adversarial_loss
         self.auxiliary_weight = auxiliary_weight
         self.gradient_penalty_weight = gradient_penalty_weight
+        self.gradient_penalty_every = gradient_penalty_every
         self.ema_decay = ema_decay
         self.augmentation = augmentation
         self.seed = seed
         self.latent_dim = generator.input_shape[0][-1]
         self.num_classes = generator.input_shape[1][-1]
-        self.averaged_generator = keras.models.clone_model(generator)
-        self.averaged_generator.set_weights(generator.get_weights())
+        # What is shown, scored and exported is the same on every machine.
+        self.averaged_generator = float32_copy(generator)
         self.averaged_generator.trainable = False
         self.step = self.add_weight(
             shape=(), dtype="int64", trainable=False, name="step"
@@ -127,6 +135,20 @@ class ConditionalGAN(keras.Model):
         if self.has_class_logits:
             weights["classification_loss"] = self.auxiliary_weight
         return weights
+
+    def multiply_adds(self):
+        """Returns the multiply-adds of a step per real image, about.
+
+        A gradient by weights or inputs costs as much as the forward pass.
+        """
+        # Discriminator: both gradients on real and generated images, then
+        # the gradient at the images that the generator gets.
+        forward_passes = 8.0
+        if self.adversarial_loss == "wgan_gp":
+            forward_passes += 5.0 / self.gradient_penalty_every
+        return 3.0 * count_multiply_adds(
+            self.generator
+        ) + forward_passes * count_multiply_adds(self.discriminator)
 
     def gradient_norms(self):
         """Returns the Euclidean norms of the last steps' gradients.
@@ -251,7 +273,20 @@ class ConditionalGAN(keras.Model):
         self._apply("discriminator", gradients, variables)
         return losses
 
-    def _gradient_penalty(self, real_images, generated_images, one_hot_labels):
+    def _gradient_penalty(self, *examples):
+        """Returns this step's share of the penalty; its mean is the penalty."""
+        every = self.gradient_penalty_every
+        if every == 1:
+            return self._full_gradient_penalty(*examples)
+        return tf.cond(
+            tf.convert_to_tensor(self.step) % every == 0,
+            lambda: every * self._full_gradient_penalty(*examples),
+            lambda: tf.constant(0.0),
+        )
+
+    def _full_gradient_penalty(
+        self, real_images, generated_images, one_hot_labels
+    ):
         """Returns E[(|grad D(x)| - 1)^2] on random interpolates x."""
         share = draw_rows(
             lambda count: tf.random.stateless_uniform(

@@ -1,5 +1,7 @@
 """Stage 2: matching under a random pool, with its own `train_step`."""
 
+import statistics
+
 import tensorflow as tf
 
 from gdd_keras.cgan import ConditionalGAN
@@ -7,6 +9,7 @@ from gdd_keras.data.augmentation import augment
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.losses import feature_matching_loss
 from gdd_keras.losses import logit_matching_loss
+from gdd_keras.networks.work import count_multiply_adds
 from gdd_keras.strategy import batch_rows
 from gdd_keras.strategy import combine
 from gdd_keras.strategy import local_part
@@ -42,6 +45,8 @@ class GenerativeDistiller(ConditionalGAN):
         omega_l: Weight of the local loss.
         matching_reduction: `"mean"` or `"sum"`.
         matching_augmentation: `"none"`, `"crop"` or `"color_crop"`.
+        pool_batches: Batches of `pool_images` that a step will get; for
+            `multiply_adds` alone.
         **kwargs: Of `ConditionalGAN`.
     """
 
@@ -61,6 +66,7 @@ class GenerativeDistiller(ConditionalGAN):
         omega_l=0.001,
         matching_reduction="mean",
         matching_augmentation="none",
+        pool_batches=0,
         **kwargs,
     ):
         super().__init__(generator, discriminator, **kwargs)
@@ -69,6 +75,7 @@ class GenerativeDistiller(ConditionalGAN):
         self.omega_l = omega_l
         self.matching_reduction = matching_reduction
         self.matching_augmentation = matching_augmentation
+        self.pool_batches = pool_batches
 
     @property
     def matches(self):
@@ -83,6 +90,16 @@ class GenerativeDistiller(ConditionalGAN):
             "global_loss": self.omega_g,
             "local_loss": self.omega_l,
         }
+
+    def multiply_adds(self):
+        """Returns those of the mean over the pool; see `ConditionalGAN`."""
+        if not self.matches:
+            return super().multiply_adds()
+        # Real images forward; generated ones forward and back to the images.
+        forward_passes = 3.0 + 3.0 * self.pool_batches
+        return super().multiply_adds() + forward_passes * statistics.fmean(
+            map(count_multiply_adds, self.pool.networks)
+        )
 
     def continue_from(self, gan):
         """Starts the moving average and its warm-up where stage 1 ended.

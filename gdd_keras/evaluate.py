@@ -1,9 +1,7 @@
 """Command: `python -m gdd_keras.evaluate` scores generators and baselines."""
 
 import json
-import os
 import pathlib
-import platform
 import re
 import shlex
 import sys
@@ -14,6 +12,7 @@ from gdd_keras.config import Config
 from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
+from gdd_keras.machine import describe_environment
 from gdd_keras.metadata import SCORE_KEY
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import method_name
@@ -184,7 +183,7 @@ def _run(arguments, argv):
         seed = config.run.seed
     folder = arguments.results or pathlib.Path("results") / dataset.name
     results = Results(folder, dataset.describe())
-    results.begin(_command(argv), _environment())
+    results.begin(_command(argv), describe_environment())
     for name, (directory, metadata) in models.items():
         results.set_method(name, **_description(directory, metadata))
     for name in baselines:
@@ -301,38 +300,6 @@ def _command(argv):
     """Returns the command line as text."""
     words = sys.argv[1:] if argv is None else argv
     return shlex.join(["python", "-m", "gdd_keras.evaluate", *words])
-
-
-def _environment():
-    """Returns what the figures may depend on beside the command."""
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    import gdd_keras
-
-    gpus = tf.config.list_physical_devices("GPU")
-    return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
-        "device": f"{len(gpus)} GPU" if gpus else "cpu",
-        "python": platform.python_version(),
-        "versions": {
-            "gdd_keras": gdd_keras.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-            "tensorflow": tf.__version__,
-        },
-    }
-
-
-def _processor():
-    """Returns the processor's name, as well as it is known."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1] for line in lines if "model name" in line]
-    return names[0].strip() if names else platform.machine()
 
 
 def _description(directory, metadata):

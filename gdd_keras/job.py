@@ -24,7 +24,9 @@ from gdd_keras.training import Plan
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
 from gdd_keras.training import plan_training
+from gdd_keras.training import time_plan
 from gdd_keras.training import train_stage
+from gdd_keras.training import training_precision
 
 __all__ = ["JobResult", "distill_dataset", "estimate_cost"]
 
@@ -109,8 +111,13 @@ def distill_dataset(
     if not run.score_events.exists():
         write_hparams(run.score_events, hyperparameters(config), {})
     previous = None
-    for stage, plan in zip(stages, plans, strict=True):
+    for index, (stage, plan) in enumerate(zip(stages, plans, strict=True)):
         say(f"\n{_STAGE_TITLES[stage.name]}")
+        if plan.estimated and plan.seconds is not None:
+            plan = time_plan(stage, plan, config, dataset)
+            run.state["plan"][index] = dataclasses.asdict(plan)
+            run.save()
+            say(f"{plan.steps:,} steps, timed")
         if previous is not None:
             stage.trainer.continue_from(previous.trainer)
         train_stage(stage, plan, run, config, verbose, profile=profile)
@@ -158,8 +165,9 @@ def _budget_left(config, started):
 def _plans(run, stages, config, dataset, started):
     """Returns the plans of a run: made once, then kept."""
     if "plan" not in run.state:
+        # Timing stage 2 too would delay the first step by many seconds.
         plans = plan_training(
-            stages, config, dataset, _budget_left(config, started)
+            stages, config, dataset, _budget_left(config, started), num_timed=1
         )
         run.save(plan=[dataclasses.asdict(plan) for plan in plans])
     plans = [Plan(**values) for values in run.state["plan"]]
@@ -193,7 +201,10 @@ def _describe(dataset, stages, plans, config, score=True):
         f"{dataset.num_classes} classes, {sizes} images"
     ]
     generator = stages[0].trainer.generator
-    lines.append(f"generator: {generator.count_params():,} weights")
+    lines.append(
+        f"generator: {generator.count_params():,} weights, trained in "
+        f"{training_precision(config)}"
+    )
     devices = describe_devices(config.run.strategy, config.cgan.batch_size)
     if devices is not None:
         lines.append(devices)
@@ -201,7 +212,8 @@ def _describe(dataset, stages, plans, config, score=True):
         rate = stage.batch_size / plan.step_seconds
         lines.append(
             f"{_STAGE_TITLES[stage.name]}: {plan.steps:,} steps of "
-            f"{stage.batch_size} images, {rate:,.0f} images/s, about "
+            f"{stage.batch_size} images, {rate:,.0f} images/s"
+            f"{' by estimate' if plan.estimated else ''}, about "
             f"{plan.steps * plan.step_seconds / 60:.1f} minutes"
         )
     evaluation = config.evaluation
@@ -238,6 +250,7 @@ def _export(run, trainer, config, dataset, saved_models):
                     for name, stage in run.state["stages"].items()
                 },
                 "seconds": round(run.state["seconds"], 1),
+                "precision": training_precision(config),
             },
             "scores": [],
         },

@@ -29,17 +29,27 @@ from gdd_keras.monitoring import write_graph
 from gdd_keras.networks import ModelPool
 from gdd_keras.networks import build_discriminator
 from gdd_keras.networks import build_generator
+from gdd_keras.networks import fast_precision
 from gdd_keras.strategy import distribute
 from gdd_keras.strategy import num_replicas
 from gdd_keras.strategy import open_strategy
 from gdd_keras.strategy import scalar
 
-__all__ = ["Plan", "Stage", "build_stages", "plan_training", "train_stage"]
+__all__ = [
+    "Plan",
+    "Stage",
+    "build_stages",
+    "check_same_data",
+    "plan_training",
+    "time_plan",
+    "train_stage",
+    "training_precision",
+]
 
 # Kept back from a time budget for the export and the last image grid.
 _RESERVE_SECONDS = 15.0
 _RESERVE_SHARE = 0.03
-_TIMED_SECONDS = 2.0
+_TIMED_SECONDS = 0.3
 _CHECKPOINTS_KEPT = 2
 
 
@@ -71,14 +81,16 @@ class Plan:
     Attributes:
         epochs: Number of epochs.
         steps_per_epoch: Steps of each.
-        step_seconds: Measured seconds per step, or `None` if not measured.
+        step_seconds: Seconds per step, or `None` if not known.
         seconds: Limit from the time budget, or `None`.
+        estimated: Whether `step_seconds` was estimated, not measured.
     """
 
     epochs: int
     steps_per_epoch: int
     step_seconds: float | None = None
     seconds: float | None = None
+    estimated: bool = False
 
     @property
     def steps(self):
@@ -108,6 +120,7 @@ def _build_stages(config, dataset):
     """Builds both stages on the devices of the current strategy."""
     seed = config.run.seed
     networks, cgan, matching = config.networks, config.cgan, config.matching
+    precision = training_precision(config)
     generator = build_generator(
         dataset.image_shape,
         dataset.num_classes,
@@ -117,6 +130,7 @@ def _build_stages(config, dataset):
         seed=seed,
         # On a single device it would only round otherwise.
         synchronized=num_replicas() > 1,
+        precision=precision,
     )
     discriminator = build_discriminator(
         dataset.image_shape,
@@ -125,11 +139,13 @@ def _build_stages(config, dataset):
         networks.conditioning,
         networks.discriminator_width,
         seed=seed + 1,
+        precision=precision,
     )
     shared = {
         "adversarial_loss": cgan.cgan_loss,
         "auxiliary_weight": cgan.auxiliary_weight,
         "gradient_penalty_weight": cgan.gradient_penalty_weight,
+        "gradient_penalty_every": cgan.gradient_penalty_every,
         "ema_decay": cgan.ema_decay,
         "augmentation": _resolved(cgan.gan_augmentation, dataset),
         "seed": seed,
@@ -159,6 +175,7 @@ def _build_stages(config, dataset):
             dataset.std,
             matching.pool_learning_rate,
             seed,
+            precision,
         )
         distiller = GenerativeDistiller(
             generator,
@@ -170,6 +187,7 @@ def _build_stages(config, dataset):
             matching_augmentation=_resolved(
                 matching.matching_augmentation, dataset
             ),
+            pool_batches=matching.pool_train_steps,
             **shared,
         )
         stages.append(
@@ -190,8 +208,21 @@ def _build_stages(config, dataset):
     return stages
 
 
-def plan_training(stages, config, dataset, seconds_left=None, timed=True):
-    """Times a few steps of each stage and says how long each will train.
+def training_precision(config):
+    """Returns the Keras dtype policy of both stages, `auto` resolved.
+
+    Variables are float32 under each, so that a run can go on under another.
+
+    Args:
+        config: `Config`.
+    """
+    if config.run.precision == "auto":
+        return fast_precision()
+    return config.run.precision
+
+
+def plan_training(stages, config, dataset, seconds_left=None, num_timed=None):
+    """Times a few steps and says how long each stage will train.
 
     Weights, optimizers and counters are put back afterwards, so that the
     timing leaves no trace in the result.
@@ -202,14 +233,14 @@ def plan_training(stages, config, dataset, seconds_left=None, timed=True):
         dataset: `Dataset`.
         seconds_left: Function giving the seconds that a time budget leaves
             now, or `None` without a budget.
-        timed: Whether to time steps; a budget needs it.
+        num_timed: Stages to time, from the first; the steps of the others
+            are estimated from their multiply-adds, which takes no time. 0
+            for no times at all, `None` to time all stages.
 
     Returns:
         List of `Plan`, one per stage.
     """
-    seconds_per_step = [
-        _time_steps(stage) if timed else None for stage in stages
-    ]
+    seconds_per_step = _seconds_per_step(stages, num_timed)
     limits = [None] * len(stages)
     if seconds_left is not None:
         left = seconds_left()
@@ -217,16 +248,48 @@ def plan_training(stages, config, dataset, seconds_left=None, timed=True):
         seconds = max(1.0, left - reserve)
         share = config.run.cgan_share if len(stages) > 1 else 1.0
         limits = [seconds * share, seconds * (1.0 - share)][: len(stages)]
-    pass_steps = max(200, len(dataset.train) // config.cgan.batch_size)
-    epoch_steps = config.run.steps_per_epoch or pass_steps
-    return [
-        _plan(
-            stage, step_seconds, epoch_steps, limit, _execution(stage, config)
-        )
+    plans = [
+        _plan(stage, step_seconds, config, dataset, limit)
         for stage, step_seconds, limit in zip(
             stages, seconds_per_step, limits, strict=True
         )
     ]
+    if num_timed:
+        plans[num_timed:] = [
+            dataclasses.replace(plan, estimated=True)
+            for plan in plans[num_timed:]
+        ]
+    return plans
+
+
+def _seconds_per_step(stages, num_timed):
+    """Returns the timed or estimated seconds of each stage, or `None`s."""
+    timed = [_time_steps(stage) for stage in stages[:num_timed]]
+    others = stages[len(timed) :]
+    if not timed:
+        return [None] * len(others)
+    if not others:
+        return timed
+    last = stages[len(timed) - 1].trainer
+    per_multiply_add = timed[-1] / last.multiply_adds()
+    return timed + [
+        per_multiply_add * stage.trainer.multiply_adds() for stage in others
+    ]
+
+
+def time_plan(stage, plan, config, dataset):
+    """Plans a stage anew from its timed steps.
+
+    Args:
+        stage: `Stage`.
+        plan: Its `Plan`, which says how many seconds it has.
+        config: `Config`.
+        dataset: `Dataset`.
+
+    Returns:
+        `Plan` of the same seconds.
+    """
+    return _plan(stage, _time_steps(stage), config, dataset, plan.seconds)
 
 
 def train_stage(
@@ -429,7 +492,11 @@ def _execution(stage, config):
     return _steps_per_execution(stage.steps, config.run)
 
 
-def _plan(stage, step_seconds, epoch_steps, limit, execution):
+def _plan(stage, step_seconds, config, dataset, limit):
+    """Returns the `Plan` of one stage."""
+    pass_steps = max(200, len(dataset.train) // config.cgan.batch_size)
+    epoch_steps = config.run.steps_per_epoch or pass_steps
+    execution = _execution(stage, config)
     steps = stage.steps
     if limit is not None:
         steps = max(1, int(limit / step_seconds))

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 
 # Modules and packages; each imports only from the lines above its own.
 LAYERS = (
-    {"config", "quiet", "sampling"},
+    {"config", "machine", "quiet", "sampling"},
     {"cli", "files", "shards"},
     {
         "metadata",
@@ -39,6 +39,7 @@ WITHOUT_TENSORFLOW = (
     "evaluate",
     "files",
     "generate",
+    "machine",
     "metadata",
     "partial_sets",
     "quiet",

@@ -342,7 +342,7 @@ def test_epoch_is_a_pass_over_a_large_set(monkeypatch):
 def test_plan_without_timing(config, toy_dataset, monkeypatch):
     monkeypatch.setattr(training, "_time_steps", None)
     stages = build_stages(config, toy_dataset)
-    plans = plan_training(stages, config, toy_dataset, timed=False)
+    plans = plan_training(stages, config, toy_dataset, num_timed=0)
     assert plans == [Plan(epochs=3, steps_per_epoch=2)] * 2
 
 

@@ -6,6 +6,8 @@ from gdd_keras.networks.classifiers import feature_extractor
 from gdd_keras.networks.discriminator import build_discriminator
 from gdd_keras.networks.generator import build_generator
 from gdd_keras.networks.model_pool import ModelPool
+from gdd_keras.networks.precision import fast_precision
+from gdd_keras.networks.work import count_multiply_adds
 
 __all__ = [
     "ModelPool",
@@ -13,5 +15,7 @@ __all__ = [
     "build_discriminator",
     "build_generator",
     "classifier_names",
+    "count_multiply_adds",
+    "fast_precision",
     "feature_extractor",
 ]

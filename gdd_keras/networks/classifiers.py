@@ -9,7 +9,6 @@ Reference:
     - [Wang et al., 2023](https://arxiv.org/abs/2303.04707)
 """
 
-import contextlib
 import importlib
 
 import keras
@@ -19,6 +18,7 @@ from gdd_keras.config import InputError
 from gdd_keras.networks.initializers import seeded_initializers
 from gdd_keras.networks.initializers import small_uniform
 from gdd_keras.networks.normalization import InstanceNormalization
+from gdd_keras.networks.precision import layer_precision
 
 __all__ = [
     "alexnet",
@@ -164,7 +164,7 @@ def build_classifier(
             something else.
     """
     image_shape = tuple(image_shape)
-    with seeded_initializers(seed), _dtype_policy(precision):
+    with seeded_initializers(seed), layer_precision(precision):
         if name in _BUILDERS:
             return _BUILDERS[name](
                 image_shape, num_classes, mean, std, **arguments
@@ -220,18 +220,6 @@ def feature_extractor(classifier, layer_names):
         {"logits": classifier.outputs[0], **outputs},
         name=f"{classifier.name}_features",
     )
-
-
-@contextlib.contextmanager
-def _dtype_policy(name):
-    """Makes the layers built inside use a dtype policy."""
-    before = keras.config.dtype_policy()
-    if name is not None:
-        keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _resnet(name, blocks, image_shape, num_classes, mean, std, width):

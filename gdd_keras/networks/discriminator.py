@@ -6,6 +6,7 @@ from keras import ops
 
 from gdd_keras.networks.generator import count_halvings
 from gdd_keras.networks.initializers import seeded_initializers
+from gdd_keras.networks.precision import layer_precision
 
 __all__ = ["build_discriminator"]
 
@@ -17,6 +18,7 @@ def build_discriminator(
     conditioning="auxiliary",
     width=64,
     seed=0,
+    precision=None,
 ):
     """Builds D(x | y).
 
@@ -38,33 +40,36 @@ def build_discriminator(
             inner product of features and label embedding to the score.
         width: Channels, see `architecture`.
         seed: Integer seed of the weights.
+        precision: As in `build_classifier`.
 
     Returns:
         `keras.Model` called as `discriminator([images, one_hot_labels])`;
         gives a dict of `"scores"` float32 `(batch,)`, unbounded, higher for
         real, and under `"auxiliary"` `"class_logits"` `(batch, num_classes)`.
     """
-    with seeded_initializers(seed):
+    with seeded_initializers(seed), layer_precision(precision):
         images = keras.Input(image_shape, name="images")
         one_hot_labels = keras.Input((num_classes,), name="one_hot_labels")
         # The Lipschitz bound of hinge and non-saturating training; WGAN-GP
         # bounds the gradient instead.
         if architecture == "compact":
-            bounded = layers.SpectralNormalization
+            bounded = _spectrally_normalized
             x = _compact_trunk(images, count_halvings(image_shape), width)
         else:
             bounded = _as_is
             x = _dim_trunk(images, width)
-        scores = bounded(layers.Dense(1))(x)
+        # float32 under mixed precision too, as the losses need it.
+        x = layers.Identity(dtype="float32")(x)
+        scores = bounded(layers.Dense(1, dtype="float32"))(x)
         outputs = {}
         if conditioning == "projection":
-            embedding = bounded(layers.Dense(x.shape[-1], use_bias=False))(
-                one_hot_labels
-            )
+            embedding = bounded(
+                layers.Dense(x.shape[-1], use_bias=False, dtype="float32")
+            )(one_hot_labels)
             scores = scores + ops.sum(embedding * x, axis=-1, keepdims=True)
         else:
             outputs["class_logits"] = layers.Dense(
-                num_classes, name="class_logits"
+                num_classes, dtype="float32", name="class_logits"
             )(x)
         outputs["scores"] = ops.squeeze(scores, axis=-1)
     return keras.Model([images, one_hot_labels], outputs, name="discriminator")
@@ -75,7 +80,7 @@ def _compact_trunk(x, halvings, width):
         convolution = layers.Conv2D(
             width * 2**index, 4, strides=2, padding="same"
         )
-        x = layers.SpectralNormalization(convolution)(x)
+        x = _spectrally_normalized(convolution)(x)
         x = layers.LeakyReLU(0.1)(x)
     return layers.Flatten()(x)
 
@@ -86,6 +91,11 @@ def _dim_trunk(x, width):
         x = layers.LayerNormalization(axis=(1, 2, 3), epsilon=1e-5)(x)
         x = layers.LeakyReLU(0.01)(x)
     return layers.GlobalMaxPooling2D()(x)
+
+
+def _spectrally_normalized(layer):
+    # It assigns the kernel: in lower precision it would round the weights.
+    return layers.SpectralNormalization(layer, dtype="float32")
 
 
 def _as_is(layer):

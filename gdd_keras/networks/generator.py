@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from gdd_keras.networks.initializers import seeded_initializers
+from gdd_keras.networks.precision import layer_precision
 
 __all__ = ["build_generator", "count_halvings"]
 
@@ -27,6 +28,7 @@ def build_generator(
     width=32,
     seed=0,
     synchronized=False,
+    precision=None,
 ):
     """Builds G([z + y]) of eq. 5: latents and label, concatenated.
 
@@ -48,6 +50,7 @@ def build_generator(
         seed: Integer seed of the weights.
         synchronized: Whether batch statistics are those of all replicas of a
             `tf.distribute` strategy.
+        precision: As in `build_classifier`.
 
     Returns:
         `keras.Model` called as `generator([latents, one_hot_labels])`, with
@@ -59,7 +62,7 @@ def build_generator(
     start = tuple(
         math.ceil(side / 2**halvings) for side in (height, width_pixels)
     )
-    with seeded_initializers(seed):
+    with seeded_initializers(seed), layer_precision(precision):
         latents = keras.Input((latent_dim,), name="latents")
         one_hot_labels = keras.Input((num_classes,), name="one_hot_labels")
         x = layers.Concatenate()([latents, one_hot_labels])
@@ -73,7 +76,8 @@ def build_generator(
             x = layers.Cropping2D(
                 [(extra // 2, extra - extra // 2) for extra in excess]
             )(x)
-        images = layers.Activation("tanh", name="images")(x)
+        # float32 under mixed precision too, as all that sees images needs it.
+        images = layers.Activation("tanh", dtype="float32", name="images")(x)
     return keras.Model([latents, one_hot_labels], images, name="generator")
 
 

@@ -38,6 +38,7 @@ class ModelPool:
         std: Per-channel standard deviations.
         learning_rate: SGD rate (momentum 0.9) of `train_on`.
         seed: Integer; draw n is a function of (seed, n).
+        precision: As in `build_classifier`.
 
     Raises:
         InputError: If a network or a layer does not exist.
@@ -53,6 +54,7 @@ class ModelPool:
         std=None,
         learning_rate=0.01,
         seed=0,
+        precision=None,
     ):
         names = tuple(names)
         local_layers = tuple(local_layers)
@@ -69,6 +71,7 @@ class ModelPool:
         self.local_layers = local_layers
         self.seed = seed
         self._build_arguments = (tuple(image_shape), num_classes, mean, std)
+        self._precision = precision
         self.networks = [
             self._build(index, seed) for index in range(len(names))
         ]
@@ -142,7 +145,8 @@ class ModelPool:
         """
         network = self.networks[index]
         with tf.GradientTape() as tape:
-            loss = classification_loss(labels, network(images, training=True))
+            logits = tf.cast(network(images, training=True), tf.float32)
+            loss = classification_loss(labels, logits)
         variables = network.trainable_variables
         gradients = tape.gradient(loss, variables)
         apply_gradients(self.optimizers[index], gradients, variables)
@@ -156,10 +160,14 @@ class ModelPool:
             images: float32 `(batch, height, width, channels)`.
 
         Returns:
-            `(logits, features)`.
+            `(logits, features)`, float32.
         """
         outputs = self.extractors[index](images, training=True)
-        return outputs["logits"], outputs[self.local_layers[index]]
+        # Squares of what a mixed precision gives would be rounded.
+        return tuple(
+            tf.cast(outputs[name], tf.float32)
+            for name in ("logits", self.local_layers[index])
+        )
 
     def _build(self, index, seed):
         name = self.names[index]
@@ -167,5 +175,6 @@ class ModelPool:
             name,
             *self._build_arguments,
             seed=seed,
+            precision=self._precision,
             **_POOL_ARGUMENTS.get(name, {}),
         )

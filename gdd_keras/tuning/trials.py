@@ -63,7 +63,7 @@ def train_stage_1(search, dataset=None, verbose=1):
     check_same_data(run, dataset)
     # Built whole, so that a wrong pool is refused before hours of stage 1.
     stages = build_stages(search.config, dataset)
-    plans = plan_training(stages, search.config, dataset, timed=False)
+    plans = plan_training(stages, search.config, dataset, num_timed=0)
     if verbose:
         print("\nstage 1, conditional GAN, shared by all trials", flush=True)
     train_stage(stages[0], plans[0], run, search.config, verbose)
@@ -164,7 +164,7 @@ class DistillationHyperModel(keras_tuner.HyperModel):
         check_same_data(run, self.dataset)
         gan, distiller = build_stages(config, self.dataset)
         plans = plan_training(
-            [gan, distiller], config, self.dataset, timed=False
+            [gan, distiller], config, self.dataset, num_timed=0
         )
         train_stage(gan, plans[0], run, config, verbose=0)
         distiller.trainer.continue_from(gan.trainer)

@@ -1,0 +1,1 @@
+"""Measures how fast everything is, against what the machine can do."""

@@ -1,0 +1,61 @@
+"""What a figure may depend on beside its command: processor and versions."""
+
+import os
+import pathlib
+import platform
+
+__all__ = ["cpu_flags", "describe_environment"]
+
+_CPU_INFO = pathlib.Path("/proc/cpuinfo")
+
+
+def describe_environment():
+    """Describes machine, device and versions; loads TensorFlow.
+
+    Returns:
+        Dict ready for JSON: `machine`, `device`, `python` and `versions`.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import gdd_keras
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return {
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "device": f"{len(gpus)} GPU" if gpus else "cpu",
+        "python": platform.python_version(),
+        "versions": {
+            "gdd_keras": gdd_keras.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "tensorflow": tf.__version__,
+        },
+    }
+
+
+def cpu_flags():
+    """Returns the processor's features by Linux's names, a set of strings.
+
+    Empty where they are not known.
+    """
+    return set(_cpu_info("flags").split())
+
+
+def _processor():
+    """Returns the processor's name, as well as it is known."""
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_info(key):
+    """Returns the first core's value of a key in /proc/cpuinfo, or ""."""
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return ""
