@@ -16,6 +16,7 @@ from benchmarks.work import multiply_adds
 from gdd_keras.callbacks import LearningRateDecay
 from gdd_keras.callbacks import StopOnNaN
 from gdd_keras.config import POOL_NETWORKS
+from gdd_keras.config import InputError
 from gdd_keras.config import make_config
 from gdd_keras.data import Dataset
 from gdd_keras.data import Split
@@ -29,7 +30,7 @@ from gdd_keras.networks import build_classifier
 from gdd_keras.networks import classifier_names
 from gdd_keras.training import build_stages
 
-__all__ = ["Case", "make_cases", "random_dataset"]
+__all__ = ["Case", "find_case", "make_cases", "random_dataset"]
 
 _NUM_CLASSES = 10
 _EVALUATION_BATCH = 100
@@ -44,6 +45,7 @@ class Case:
         name: What it is, for the table.
         images: Images of one timed call.
         run: Function of the seconds to measure for; returns `Timing`.
+        call: What is timed, once; `None` where `Model.fit` calls it.
         multiply_adds: Per image, or `None` where hardly any are done.
         model: What is trained, or `None`.
     """
@@ -51,6 +53,7 @@ class Case:
     name: str
     images: int
     run: typing.Callable
+    call: typing.Callable | None
     multiply_adds: float | None
     model: typing.Any = None
 
@@ -116,6 +119,24 @@ def make_cases(precisions):
     ]
 
 
+def find_case(name, precision):
+    """Builds the case of a name and precision that can be called alone.
+
+    Raises:
+        InputError: If there is none.
+    """
+    parts = {
+        part: make
+        for part, _, make in make_cases([precision])
+        if not part.endswith("in a run")
+    }
+    if name not in parts:
+        raise InputError(
+            f"The part must be one of {'; '.join(parts)}. Received: {name}."
+        )
+    return parts[name]()
+
+
 def _training_case(name, dataset, precision):
     """A step of `compact`, compiled, on one batch."""
     return _step_case(name, _stage(name, dataset, precision=precision))
@@ -154,19 +175,17 @@ def _step_case(name, stage):
     period = trainer.gradient_penalty_every
     step = tf.function(trainer.train_step, autograph=False)
 
-    def run(seconds):
-        def steps():
-            # Whole periods, so that the dear steps count as often as in a run.
-            for _ in range(period):
-                logs = step(batch)
-            return logs["discriminator_loss"].numpy()
-
-        return time_calls(steps, seconds, warmup=1, repeats=3)
+    def steps():
+        # Whole periods, so that the dear steps count as often as in a run.
+        for _ in range(period):
+            logs = step(batch)
+        return logs["discriminator_loss"].numpy()
 
     return Case(
         name,
         period * stage.batch_size,
-        run,
+        lambda seconds: time_calls(steps, seconds, warmup=1, repeats=3),
+        steps,
         _step_work(trainer, batch) / stage.batch_size,
         trainer,
     )
@@ -228,6 +247,7 @@ def _fit_case(name, stage):
         name,
         execution * stage.batch_size,
         run,
+        None,
         multiply_adds(trainer.train_step, batch) / stage.batch_size,
     )
 
@@ -263,12 +283,15 @@ def _evaluation_case(name, dataset, precision):
         tf.zeros((_EVALUATION_BATCH, *dataset.image_shape)),
         tf.zeros(_EVALUATION_BATCH, tf.int32),
     )
+
+    def train():
+        trainer.train(0)
+
     return Case(
         name,
         5 * _EVALUATION_BATCH,
-        lambda seconds: time_calls(
-            lambda: trainer.train(0), seconds, warmup=1, repeats=3
-        ),
+        lambda seconds: time_calls(train, seconds, warmup=1, repeats=3),
+        train,
         work / _EVALUATION_BATCH,
         model,
     )
@@ -286,10 +309,15 @@ def _generation_case(name, dataset, precision):
         loaded = load_generator(version)
     inputs = [tf.zeros((1, *tensor.shape[1:])) for tensor in generator.inputs]
     labels = np.arange(count) % _NUM_CLASSES
+
+    def generate():
+        loaded.generate(labels)
+
     return Case(
         name,
         count,
-        lambda seconds: time_calls(lambda: loaded.generate(labels), seconds),
+        lambda seconds: time_calls(generate, seconds),
+        generate,
         multiply_adds(lambda *x: generator(x, training=False), *inputs),
     )
 
@@ -308,5 +336,6 @@ def _input_case(name, dataset, precision):
         name,
         100 * stage.batch_size,
         lambda seconds: time_calls(read, seconds),
+        read,
         None,
     )

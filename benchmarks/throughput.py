@@ -206,7 +206,7 @@ def _row(name, precision, rate, spread, work, gflops, share):
 
 
 def _rounded(values):
-    return {name: round(value, 1) for name, value in values.items()}
+    return {name: round(value, 3) for name, value in values.items()}
 
 
 if __name__ == "__main__":

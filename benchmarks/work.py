@@ -12,8 +12,9 @@ _CALLS = ("f", "then_branch", "else_branch", "body", "cond")
 def multiply_adds(function, *arguments):
     """Counts the multiply-adds of convolutions and matrix products.
 
-    They are counted in the graph that TensorFlow traces, gradients included,
-    so that nothing is left out and nothing that is not computed is counted.
+    They are counted in the graph that TensorFlow traces, gradients included.
+    What it drops from it later counts too: the gradient of a first layer by
+    its inputs, which is one or two percent of a training step.
     All else (norms, activations, optimizers) moves memory and counts nothing.
     The body of a loop counts once, and all branches of a choice are counted:
     trace a function that loops once and has one branch.
@@ -36,9 +37,7 @@ def multiply_adds(function, *arguments):
 
 
 def _count(graph):
-    return sum(
-        _count_operation(operation) for operation in graph.get_operations()
-    )
+    return sum(map(_count_operation, graph.get_operations()))
 
 
 def _count_operation(operation):

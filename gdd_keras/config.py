@@ -450,6 +450,12 @@ class RunConfig(_Section):
         "CPUs that compute in it. The export is float32 in any case.",
         choices=("auto", "float32", "mixed_bfloat16"),
     )
+    jit: str = option(
+        "auto",
+        "Whether XLA compiles the training steps; `auto` does so on GPUs (on "
+        "CPUs it halves the speed of convolutions).",
+        choices=("auto", "on", "off"),
+    )
     strategy: str = option(
         "none",
         "`mirrored` shares every batch out among all GPUs of this machine, "

@@ -28,7 +28,7 @@ from gdd_keras.training import time_plan
 from gdd_keras.training import train_stage
 from gdd_keras.training import training_precision
 
-__all__ = ["JobResult", "distill_dataset", "estimate_cost"]
+__all__ = ["JobResult", "distill_dataset", "estimate_cost", "export_metadata"]
 
 _STAGE_TITLES = {
     "cgan": "stage 1, conditional GAN",
@@ -234,30 +234,44 @@ def _export(run, trainer, config, dataset, saved_models):
     version = export_generator(
         generator,
         pathlib.Path(saved_models) / dataset.name,
-        {
-            "class_names": list(dataset.class_names),
-            "statistics": {
-                "mean": list(dataset.mean),
-                "std": list(dataset.std),
-            },
-            "dataset": dataset.describe(),
-            "fingerprint": dataset.fingerprint,
-            "seed": config.run.seed,
-            "config": json.loads(config_to_json(config)),
-            "training": {
-                "steps": {
-                    name: stage["steps"]
-                    for name, stage in run.state["stages"].items()
-                },
-                "seconds": round(run.state["seconds"], 1),
-                "precision": training_precision(config),
-            },
-            "scores": [],
-        },
+        export_metadata(
+            config,
+            dataset,
+            {n: stage["steps"] for n, stage in run.state["stages"].items()},
+            run.state["seconds"],
+        ),
         config.generation.label_mixing,
         config.generation.weights,
     )
     run.save(export=str(version))
+
+
+def export_metadata(config, dataset, steps, seconds):
+    """Returns what is written beside an export of a training.
+
+    Args:
+        config: `Config`.
+        dataset: `Dataset`.
+        steps: Dict from name of a stage to its steps so far.
+        seconds: Seconds of training so far.
+
+    Returns:
+        Dict ready for JSON, see `gdd_keras.metadata`.
+    """
+    return {
+        "class_names": list(dataset.class_names),
+        "statistics": {"mean": list(dataset.mean), "std": list(dataset.std)},
+        "dataset": dataset.describe(),
+        "fingerprint": dataset.fingerprint,
+        "seed": config.run.seed,
+        "config": json.loads(config_to_json(config)),
+        "training": {
+            "steps": steps,
+            "seconds": round(seconds, 1),
+            "precision": training_precision(config),
+        },
+        "scores": [],
+    }
 
 
 def _score(run, dataset, config, step, verbose):

@@ -221,7 +221,14 @@ def training_precision(config):
     return config.run.precision
 
 
-def plan_training(stages, config, dataset, seconds_left=None, num_timed=None):
+def plan_training(
+    stages,
+    config,
+    dataset,
+    seconds_left=None,
+    num_timed=None,
+    reserve=True,
+):
     """Times a few steps and says how long each stage will train.
 
     Weights, optimizers and counters are put back afterwards, so that the
@@ -236,6 +243,7 @@ def plan_training(stages, config, dataset, seconds_left=None, num_timed=None):
         num_timed: Stages to time, from the first; the steps of the others
             are estimated from their multiply-adds, which takes no time. 0
             for no times at all, `None` to time all stages.
+        reserve: Whether to keep some of a time budget for the export.
 
     Returns:
         List of `Plan`, one per stage.
@@ -244,8 +252,9 @@ def plan_training(stages, config, dataset, seconds_left=None, num_timed=None):
     limits = [None] * len(stages)
     if seconds_left is not None:
         left = seconds_left()
-        reserve = max(_RESERVE_SECONDS, _RESERVE_SHARE * left)
-        seconds = max(1.0, left - reserve)
+        if reserve:
+            left -= max(_RESERVE_SECONDS, _RESERVE_SHARE * left)
+        seconds = max(1.0, left)
         share = config.run.cgan_share if len(stages) > 1 else 1.0
         limits = [seconds * share, seconds * (1.0 - share)][: len(stages)]
     plans = [
@@ -293,7 +302,14 @@ def time_plan(stage, plan, config, dataset):
 
 
 def train_stage(
-    stage, plan, run, config, verbose=1, last_epoch=None, profile=False
+    stage,
+    plan,
+    run,
+    config,
+    verbose=1,
+    last_epoch=None,
+    profile=False,
+    callbacks=(),
 ):
     """Trains one stage, continuing from its last checkpoint if there is one.
 
@@ -307,6 +323,7 @@ def train_stage(
             all. Learning rates follow the whole plan, so that training in
             several calls equals training in one.
         profile: Whether to profile a few steps for TensorBoard.
+        callbacks: Further `keras.callbacks.Callback`s.
 
     Raises:
         RunError: If a loss becomes NaN, or no checkpoint can be read.
@@ -343,6 +360,7 @@ def train_stage(
         run.save(seconds=seconds)
 
     callbacks = [
+        *callbacks,
         StopOnNaN(stage.name),
         LearningRateDecay(
             first_step,
@@ -449,7 +467,7 @@ def _stage(
         steps_per_execution=(
             1 if mirrored else _steps_per_execution(steps, config.run)
         ),
-        jit_compile=False if mirrored else "auto",
+        jit_compile=_jit_compile(config.run.jit, mirrored),
     )
 
     def batches(first_step):
@@ -467,6 +485,18 @@ def _stage(
         )
 
     return Stage(name, trainer, steps, batches, cgan.batch_size, dataset)
+
+
+def _jit_compile(jit, mirrored):
+    """Returns what `Model.compile` takes."""
+    if mirrored:
+        if jit == "on":
+            raise InputError(
+                "`jit` must be auto or off under `--strategy mirrored`, whose "
+                "steps XLA cannot compile. Received: jit=on."
+            )
+        return False
+    return {"auto": "auto", "on": True, "off": False}[jit]
 
 
 def _steps_per_execution(steps, run):

@@ -262,6 +262,46 @@ def test_two_steps_equal_a_plain_reference(loss, conditioning):
             )
 
 
+def test_lazy_penalty_equals_a_plain_reference():
+    gan, twin = (
+        make(
+            "wgan_gp",
+            "auxiliary",
+            "dim",
+            seed=5,
+            gradient_penalty_weight=7.0,
+            gradient_penalty_every=2,
+        )
+        for _ in range(2)
+    )
+    logs = run(gan, 3)
+    for step, weight in enumerate((14.0, 0.0, 14.0)):
+        reference_step(twin, make_batch(step), step, (0.01, 0.02), weight, 1.0)
+    for a, b in zip(
+        gan.discriminator.trainable_variables,
+        twin.discriminator.trainable_variables,
+        strict=True,
+    ):
+        np.testing.assert_allclose(
+            *values([a, b]), rtol=1e-3, atol=3e-5, err_msg=a.path
+        )
+    assert logs["gradient_penalty"] > 0.0
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_mean_of_lazy_penalties_is_the_penalty(every):
+    weights = np.full((64, 1), 3.0 / 8.0, np.float32)
+    gan = ConditionalGAN(
+        build_generator(SHAPE, 3, "compact", 5, 4),
+        linear_discriminator(weights),
+        "wgan_gp",
+        gradient_penalty_every=every,
+    )
+    gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))
+    logs = run(gan, 6)
+    assert logs["gradient_penalty"] == pytest.approx((3.0 - 1.0) ** 2, rel=1e-4)
+
+
 def linear_discriminator(weights):
     images = keras.Input(SHAPE)
     one_hot_labels = keras.Input((3,))
