@@ -109,7 +109,7 @@ def _target(directory, output, to):
     """Returns the directory to write, refusing what cannot be meant."""
     if output is not None:
         return pathlib.Path(output)
-    if to != "saved_model" or not directory.name.isdigit():
+    if to != "saved_model" or not files.is_version(directory.name):
         raise InputError(
             "`output` must be a new or empty directory. Received: none, which "
             "means the next version for a `saved_model` of a numbered version "

@@ -222,7 +222,7 @@ def _models(arguments):
         # A path may hold `=` itself.
         if not separator or pathlib.Path(argument).exists():
             name, path = None, argument
-        directory = find_version(path)
+        directory = find_version(path, "--model")
         metadata = read_metadata(directory)
         name = name or method_name(metadata.get("config"))
         if not re.fullmatch(r"[\w.+-]+", name):

@@ -148,7 +148,7 @@ def _write_here(arguments):
                 f"`--{name}` may be a URL only with `--runner`. Received: "
                 f"{name}={value}. Add `--runner DirectRunner`."
             )
-    version = find_version(arguments.model)
+    version = find_version(arguments.model, "--model")
     metadata = read_metadata(version)
     _check_set(arguments, metadata)
     _announce(arguments, version, metadata)

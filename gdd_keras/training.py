@@ -34,7 +34,14 @@ from gdd_keras.strategy import num_replicas
 from gdd_keras.strategy import open_strategy
 from gdd_keras.strategy import scalar
 
-__all__ = ["Plan", "Stage", "build_stages", "plan_training", "train_stage"]
+__all__ = [
+    "Plan",
+    "Stage",
+    "build_networks",
+    "build_stages",
+    "plan_training",
+    "train_stage",
+]
 
 # Kept back from a time budget for the export and the last image grid.
 _RESERVE_SECONDS = 15.0
@@ -107,24 +114,9 @@ def build_stages(config, dataset):
 def _build_stages(config, dataset):
     """Builds both stages on the devices of the current strategy."""
     seed = config.run.seed
-    networks, cgan, matching = config.networks, config.cgan, config.matching
-    generator = build_generator(
-        dataset.image_shape,
-        dataset.num_classes,
-        networks.generator,
-        networks.latent_dim,
-        networks.generator_width,
-        seed=seed,
-        # On a single device it would only round otherwise.
-        synchronized=num_replicas() > 1,
-    )
-    discriminator = build_discriminator(
-        dataset.image_shape,
-        dataset.num_classes,
-        networks.discriminator,
-        networks.conditioning,
-        networks.discriminator_width,
-        seed=seed + 1,
+    cgan, matching = config.cgan, config.matching
+    generator, discriminator = build_networks(
+        config, dataset.image_shape, dataset.num_classes
     )
     shared = {
         "adversarial_loss": cgan.cgan_loss,
@@ -188,6 +180,39 @@ def _build_stages(config, dataset):
             )
         )
     return stages
+
+
+def build_networks(config, image_shape, num_classes):
+    """Builds the generator and the discriminator that both stages train.
+
+    Args:
+        config: `Config`.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of classes.
+
+    Returns:
+        Pair of `keras.Model`.
+    """
+    networks, seed = config.networks, config.run.seed
+    generator = build_generator(
+        image_shape,
+        num_classes,
+        networks.generator,
+        networks.latent_dim,
+        networks.generator_width,
+        seed=seed,
+        # On a single device it would only round otherwise.
+        synchronized=num_replicas() > 1,
+    )
+    discriminator = build_discriminator(
+        image_shape,
+        num_classes,
+        networks.discriminator,
+        networks.conditioning,
+        networks.discriminator_width,
+        seed=seed + 1,
+    )
+    return generator, discriminator
 
 
 def plan_training(stages, config, dataset, seconds_left=None, timed=True):

@@ -19,6 +19,7 @@ from gdd_keras.data.store import store_images
 from gdd_keras.data.tfds import is_tfds_folder
 from gdd_keras.data.tfds import open_tfds
 from gdd_keras.data.tfds import open_tfds_folder
+from gdd_keras.metadata import check_class_names
 
 __all__ = ["load_dataset", "open_raw", "training_size"]
 
@@ -50,6 +51,8 @@ def load_dataset(config, seed):
         raw, size, config.memory_limit_mb, config.cache_dir or _CACHE_DIR
     )
     class_names, labels = _used_classes(raw, stored.labels)
+    # Else the export, after all the training, would be the first to refuse.
+    check_class_names(class_names, raw.source)
     rows = np.arange(len(labels["train"]))
     test_rows = None
     if raw.test is None and raw.cut_test:

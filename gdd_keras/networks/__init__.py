@@ -6,12 +6,16 @@ from gdd_keras.networks.classifiers import feature_extractor
 from gdd_keras.networks.discriminator import build_discriminator
 from gdd_keras.networks.generator import build_generator
 from gdd_keras.networks.model_pool import ModelPool
+from gdd_keras.networks.model_pool import check_pool
+from gdd_keras.networks.outline import outline
 
 __all__ = [
     "ModelPool",
     "build_classifier",
     "build_discriminator",
     "build_generator",
+    "check_pool",
     "classifier_names",
     "feature_extractor",
+    "outline",
 ]

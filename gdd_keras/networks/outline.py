@@ -1,0 +1,35 @@
+"""Networks without their weights, to be looked at before they are built."""
+
+import threading
+
+import keras
+
+__all__ = ["outline"]
+
+
+def outline(build):
+    """Builds networks whose variables have shapes but no values.
+
+    Takes milliseconds and next to no memory, whatever their size.
+
+    Args:
+        build: Function without arguments that builds networks of this
+            package. A user's own network may read its weights, which have no
+            values here.
+
+    Returns:
+        What the function returned; models in it are good for their layers
+        and for `count_params()` alone.
+    """
+    found = []
+
+    def work():
+        with keras.StatelessScope(initialize_variables=False):
+            found.append(build())
+
+    # Keras notes for each thread which variables still need a value, and
+    # would give them one when the next model is built there.
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return found[0]
