@@ -72,6 +72,7 @@ def convert_model(model, to, output=None, weights=None):
     metadata = read_metadata(directory)
     weights = weights or metadata.get("weights", "float32")
     target = _target(directory, output, to)
+    files.check_new_directory(target)
     metadata = _carried_metadata(directory, metadata, weights)
     network = exported_network(directory, metadata)
     if to == "saved_model":

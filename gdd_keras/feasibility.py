@@ -5,12 +5,13 @@ import math
 import tensorflow as tf
 
 from gdd_keras.memory import check_memory
+from gdd_keras.memory import check_stored_set
 from gdd_keras.networks import check_pool
 from gdd_keras.networks import outline
 from gdd_keras.strategy import open_strategy
 from gdd_keras.training import build_networks
 
-__all__ = ["check_stored_set", "check_training"]
+__all__ = ["check_training"]
 
 _FLOAT_BYTES = 4
 # Weights, Adam's two moments and gradients; of the generator also averages.
@@ -44,24 +45,6 @@ def check_training(config, image_shape, num_classes):
             image_shape,
             num_classes,
         )
-
-
-def check_stored_set(ipc, image_shape, num_classes):
-    """Refuses a distilled set that cannot fit into the memory.
-
-    Args:
-        ipc: Images per class.
-        image_shape: `(height, width, channels)`, of bytes.
-        num_classes: Number of classes.
-
-    Raises:
-        InputError: If it cannot.
-    """
-    check_memory(
-        ipc * num_classes * math.prod(image_shape),
-        f"The images of a stored set (ipc={ipc} of {num_classes} classes)",
-        "Lower `--ipc`.",
-    )
 
 
 def _check_networks(config, image_shape, num_classes):

@@ -4,13 +4,14 @@ Linux grants memory that it does not have and kills the process that uses it,
 so that there is no error to wait for.
 """
 
+import math
 import pathlib
 
 import psutil
 
 from gdd_keras.config import InputError
 
-__all__ = ["check_memory", "total_memory"]
+__all__ = ["check_memory", "check_stored_set", "total_memory"]
 
 # What a container may use; absent outside of one, `max` without a limit.
 _CONTAINER_LIMITS = (
@@ -47,3 +48,21 @@ def check_memory(num_bytes, what, advice):
             f"{what} must fit into the memory, {total / 2**30:,.1f} GB here. "
             f"Received: {num_bytes / 2**30:,.1f} GB or more. {advice}"
         )
+
+
+def check_stored_set(ipc, image_shape, num_classes):
+    """Refuses a distilled set that cannot fit into the memory.
+
+    Args:
+        ipc: Images per class.
+        image_shape: `(height, width, channels)`, of bytes.
+        num_classes: Number of classes.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    check_memory(
+        ipc * num_classes * math.prod(image_shape),
+        f"The images of a stored set (ipc={ipc} of {num_classes} classes)",
+        "Lower `--ipc`.",
+    )

@@ -6,6 +6,7 @@ import sys
 from gdd_keras import cli
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.config import checked_integer
 from gdd_keras.config import make_config
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import RunDirectory
@@ -46,6 +47,7 @@ KERASTUNER_TUNER_ID to `chief` on one, which hands out the trials, and to a
 name of their own on the others, which run them."""
 
 _BEST = 5
+_MOST_WORKERS = 256
 
 
 def main(argv=None):
@@ -100,11 +102,7 @@ def _add_arguments(parser):
 
 def _run(arguments):
     role = _role()
-    if arguments.workers < 1:
-        raise InputError(
-            "`--workers` must be an integer >= 1. Received: "
-            f"{arguments.workers}."
-        )
+    checked_integer("--workers", arguments.workers, 1, _MOST_WORKERS)
     tuning, settings, lists = given_search(arguments)
     base = cli.read_config(arguments.config, settings)
     # Everything that needs no TensorFlow is refused before it loads.

@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
     [
         (
             ["--workers", "0"],
-            "`--workers` must be an integer >= 1. Received: 0",
+            "`--workers` must be an integer >= 1. Received: --workers=0",
         ),
         (["--time-budget", "5"], "`--time-budget` has no meaning in a search"),
         (["--distill-steps", "0"], "`distill_steps` must be an integer >= 1"),

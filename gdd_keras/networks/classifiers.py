@@ -11,11 +11,13 @@ Reference:
 
 import contextlib
 import importlib
+import inspect
 
 import keras
 from keras import layers
 
 from gdd_keras.config import InputError
+from gdd_keras.config import shown
 from gdd_keras.networks.initializers import seeded_initializers
 from gdd_keras.networks.initializers import small_uniform
 from gdd_keras.networks.normalization import InstanceNormalization
@@ -303,10 +305,11 @@ def _head(x, num_classes):
 def _import_function(name):
     """Imports `package.module:function`."""
     module_name, _, function_name = str(name).partition(":")
-    if not function_name:
+    words = [*module_name.split("."), function_name]
+    if not all(word.isidentifier() for word in words):
         raise InputError(
             f"The network must be one of {', '.join(_BUILDERS)}, or "
-            f"`package.module:function`. Received: {name}."
+            f"`package.module:function`. Received: {shown(name)}."
         )
     try:
         function = getattr(importlib.import_module(module_name), function_name)
@@ -315,9 +318,11 @@ def _import_function(name):
             f"The network `{name}` cannot be imported: {error}. It must be "
             "`package.module:function` on the Python path."
         ) from error
-    if not callable(function):
+    try:
+        inspect.signature(function).bind((8, 8, 1), 2)
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"The network `{name}` must be a function of (image_shape, "
-            f"num_classes). Received: {type(function).__name__}."
-        )
+            f"num_classes). Received: {type(function).__name__} ({error})."
+        ) from error
     return function
