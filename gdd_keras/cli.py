@@ -8,6 +8,7 @@ import typing
 
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.config import about
 from gdd_keras.config import checked_text
 from gdd_keras.config import config_from_json
 from gdd_keras.config import field_parser
@@ -114,7 +115,8 @@ def read_config(path, settings):
             "Leave one out."
         )
     text = read_text(path, "`--config`", "Pass a run's config.json.")
-    return config_from_json(text, path)
+    with about("--config"):
+        return config_from_json(text, path)
 
 
 def resolve_config(base, settings, gpu):

@@ -6,6 +6,7 @@ are derived from the fields below; a default exists in one place.
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
@@ -33,6 +34,7 @@ __all__ = [
     "TUNERS",
     "TuningConfig",
     "WEIGHT_TYPES",
+    "about",
     "checked_integer",
     "checked_text",
     "config_from_json",
@@ -90,6 +92,24 @@ class InputError(ValueError):
     The message says what was expected, what came and what to do. Commands
     print it without a traceback and end with exit code 2.
     """
+
+
+@contextlib.contextmanager
+def about(field):
+    """Names the setting that an error inside is about, if it does not itself.
+
+    Args:
+        field: Name of the setting.
+
+    Raises:
+        InputError: Instead of one from inside.
+    """
+    try:
+        yield
+    except InputError as error:
+        if f"`{field}`" in str(error):
+            raise
+        raise InputError(f"`{field}`: {error}") from error
 
 
 class RunError(RuntimeError):
@@ -622,7 +642,7 @@ def make_config(preset=None, base=None, **settings):
     values = {}
     if base is None:
         name = preset or "compact"
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise InputError(
                 f"`preset` must be one of {', '.join(sorted(PRESETS))}. "
                 f"Received: preset={shown(name)}."

@@ -276,10 +276,10 @@ def _config(models, given, lists):
 
 def _check_networks(networks, image_shape, num_classes):
     """Raises `InputError` for a network that cannot be built."""
-    from gdd_keras.networks.classifiers import build_classifier
+    from gdd_keras.networks import check_network
 
     for network in networks:
-        build_classifier(network, image_shape, num_classes)
+        check_network("network", network, image_shape, num_classes)
 
 
 def _check_same_data(directory, metadata, dataset):

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from gdd_keras.memory import check_memory
 from gdd_keras.memory import check_stored_set
+from gdd_keras.networks import check_network
 from gdd_keras.networks import check_pool
 from gdd_keras.networks import outline
 from gdd_keras.strategy import open_strategy
@@ -28,7 +29,7 @@ def check_training(config, image_shape, num_classes):
         num_classes: Number of classes.
 
     Raises:
-        InputError: If a pool network or a local layer does not exist, the
+        InputError: If a network or a local layer does not exist, the
             devices cannot share out a batch, or the networks cannot fit into
             the memory.
     """
@@ -36,8 +37,11 @@ def check_training(config, image_shape, num_classes):
     # A GPU has memory of its own, and TensorFlow says when it is full.
     if not tf.config.list_physical_devices("GPU"):
         _check_networks(config, image_shape, num_classes)
-    if config.evaluation.protocol == "fixed" and config.evaluation.num_seeds:
-        check_stored_set(config.evaluation.ipc, image_shape, num_classes)
+    evaluation = config.evaluation
+    if evaluation.num_seeds:
+        check_network("network", evaluation.network, image_shape, num_classes)
+    if evaluation.num_seeds and evaluation.protocol == "fixed":
+        check_stored_set(evaluation.ipc, image_shape, num_classes)
     if config.matching.distill_steps > 0:
         check_pool(
             config.matching.pool,

@@ -1,6 +1,7 @@
 """Generator, discriminator, classifiers, and the pool of stage 2."""
 
 from gdd_keras.networks.classifiers import build_classifier
+from gdd_keras.networks.classifiers import check_network
 from gdd_keras.networks.classifiers import classifier_names
 from gdd_keras.networks.classifiers import feature_extractor
 from gdd_keras.networks.discriminator import build_discriminator
@@ -14,6 +15,7 @@ __all__ = [
     "build_classifier",
     "build_discriminator",
     "build_generator",
+    "check_network",
     "check_pool",
     "classifier_names",
     "feature_extractor",

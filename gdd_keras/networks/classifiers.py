@@ -17,14 +17,17 @@ import keras
 from keras import layers
 
 from gdd_keras.config import InputError
+from gdd_keras.config import about
 from gdd_keras.config import shown
 from gdd_keras.networks.initializers import seeded_initializers
 from gdd_keras.networks.initializers import small_uniform
 from gdd_keras.networks.normalization import InstanceNormalization
+from gdd_keras.networks.outline import outline
 
 __all__ = [
     "alexnet",
     "build_classifier",
+    "check_network",
     "classifier_names",
     "convnet3",
     "feature_extractor",
@@ -187,6 +190,30 @@ def build_classifier(
             f"({num_classes},). Received: a model from {got[0]} to {got[1]}."
         )
     return model
+
+
+def check_network(field, name, image_shape, num_classes):
+    """Refuses a network that cannot be built; builds next to nothing.
+
+    Args:
+        field: Setting that names it, for an error.
+        name: As in `build_classifier`.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of classes.
+
+    Returns:
+        The network; of those of this package without values, see `outline`.
+
+    Raises:
+        InputError: If it is unknown, cannot be imported, or is no such
+            network.
+    """
+
+    def build():
+        return build_classifier(name, image_shape, num_classes)
+
+    with about(field):
+        return outline(build) if name in _BUILDERS else build()
 
 
 def feature_extractor(classifier, layer_names):

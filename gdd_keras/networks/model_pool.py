@@ -8,9 +8,8 @@ from gdd_keras.config import POOL_NETWORKS
 from gdd_keras.config import InputError
 from gdd_keras.losses import classification_loss
 from gdd_keras.networks.classifiers import build_classifier
-from gdd_keras.networks.classifiers import classifier_names
+from gdd_keras.networks.classifiers import check_network
 from gdd_keras.networks.classifiers import feature_extractor
-from gdd_keras.networks.outline import outline
 from gdd_keras.strategy import apply_gradients
 from gdd_keras.strategy import scalar
 
@@ -34,12 +33,8 @@ def check_pool(names, local_layers, image_shape, num_classes):
     """
     layers = _layers_of_all(tuple(names), tuple(local_layers))
     for name, layer in dict.fromkeys(zip(names, layers, strict=True)):
-
-        def build(name=name):
-            return build_classifier(name, image_shape, num_classes)
-
-        known = name in classifier_names()
-        feature_extractor(outline(build) if known else build(), [layer])
+        network = check_network("pool", name, image_shape, num_classes)
+        feature_extractor(network, [layer])
 
 
 def _layers_of_all(names, local_layers):
