@@ -339,4 +339,5 @@ def _read_state(path):
             summary.get(name, int, minimum=1)
         summary.get("accuracy_mean", float, minimum=0, maximum=1)
         summary.get("accuracy_std", float, None, minimum=0)
-    return state.value
+    # An empty entry is one that is not there yet.
+    return {k: v for k, v in state.value.items() if v is not None}

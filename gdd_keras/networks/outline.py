@@ -1,6 +1,6 @@
 """Networks without their weights, to be looked at before they are built."""
 
-import threading
+import concurrent.futures
 
 import keras
 
@@ -21,15 +21,12 @@ def outline(build):
         What the function returned; models in it are good for their layers
         and for `count_params()` alone.
     """
-    found = []
-
-    def work():
-        with keras.StatelessScope(initialize_variables=False):
-            found.append(build())
-
     # Keras notes for each thread which variables still need a value, and
     # would give them one when the next model is built there.
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    return found[0]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(_without_values, build).result()
+
+
+def _without_values(build):
+    with keras.StatelessScope(initialize_variables=False):
+        return build()
