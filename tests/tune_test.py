@@ -46,7 +46,10 @@ def folder(tmp_path, monkeypatch):
             ["--tuner", "hyperband", "--omega-g", "0"],
             "`--tuner hyperband` needs 17 or more combinations. Received: 8",
         ),
-        (["--config", "none.json"], "`--config` must be a readable JSON file"),
+        (
+            ["--config", "none.json"],
+            "`--config` must be a file that can be",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_loads(
