@@ -550,8 +550,8 @@ def refused(capsys, *arguments):
         (("--image-size", "16"), "(16, 16, 1). Received: a generator of (8,"),
         (
             ("--baselines", "herding"),
-            "`--baselines herding` belongs to the protocol `fixed`. Received: --protocol "
-            "stream. Add `fixed`",
+            "`--baselines herding` belongs to the protocol `fixed`. Received: "
+            "--protocol stream. Add `fixed`",
         ),
         (
             ("--protocol", "fixed", "--baselines", "random", "real_stream"),

@@ -1,6 +1,6 @@
 """What the property tests share: how many examples, and how to run commands.
 
-`HYPOTHESIS_PROFILE=thorough` runs forty times as many examples, new ones each
+`HYPOTHESIS_PROFILE=thorough` runs 25 times as many examples, new ones each
 time.
 """
 
@@ -21,7 +21,7 @@ _PATIENT = {
     "database": None,
 }
 hypothesis.settings.register_profile(
-    "ci", max_examples=50, derandomize=True, **_PATIENT
+    "ci", max_examples=80, derandomize=True, **_PATIENT
 )
 hypothesis.settings.register_profile(
     "thorough", max_examples=2000, print_blob=True, **_PATIENT
