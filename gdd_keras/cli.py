@@ -3,16 +3,18 @@
 import argparse
 import logging
 import os
-import pathlib
 import sys
 import typing
 
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.config import about
+from gdd_keras.config import checked_text
 from gdd_keras.config import config_from_json
 from gdd_keras.config import field_parser
 from gdd_keras.config import make_config
 from gdd_keras.config import section_fields
+from gdd_keras.schema import read_text
 
 __all__ = [
     "add_config_flags",
@@ -112,14 +114,9 @@ def read_config(path, settings):
             "`--preset` and `--config` exclude each other. Received: both. "
             "Leave one out."
         )
-    try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"`--config` must be a readable JSON file. Received: {path} "
-            f"({error})."
-        ) from error
-    return config_from_json(text, path)
+    text = read_text(path, "`--config`", "Pass a run's config.json.")
+    with about("--config"):
+        return config_from_json(text, path)
 
 
 def resolve_config(base, settings, gpu):
@@ -175,7 +172,11 @@ def run_command(
         parser.error(f"unrecognized arguments: {' '.join(other_flags)}")
     arguments.other_flags = other_flags
     _quiet_tensorflow()
+    if hasattr(sys.stdout, "reconfigure"):
+        # A path on Linux need not be Unicode, and may be printed.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _check_texts(arguments)
         run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -187,6 +188,16 @@ def run_command(
         print(f"\ninterrupted; {after_interrupt}.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _check_texts(arguments):
+    """Raises `InputError` for text that can be neither name nor path."""
+    for name, value in vars(arguments).items():
+        # Flags of Beam are Beam's to judge.
+        if name != "other_flags":
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    checked_text("--" + name.replace("_", "-"), text)
 
 
 def _metavar(field, hint):

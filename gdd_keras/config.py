@@ -5,10 +5,14 @@ and explained within a second. Flags, help texts and defaults of all commands
 are derived from the fields below; a default exists in one place.
 """
 
+import collections
+import contextlib
 import dataclasses
 import json
 import math
 import operator
+import os
+import reprlib
 import types
 import typing
 
@@ -30,12 +34,16 @@ __all__ = [
     "TUNERS",
     "TuningConfig",
     "WEIGHT_TYPES",
+    "about",
     "checked_integer",
+    "checked_text",
     "config_from_json",
     "config_to_json",
     "field_parser",
     "make_config",
+    "parse_json",
     "section_fields",
+    "shown",
 ]
 
 POOL_NETWORKS = ("convnet3", "resnet10", "resnet18")
@@ -59,6 +67,23 @@ TEST_NETWORKS = (
     "vgg11",
     "mlp",
 )
+# Limits far above any use. Beyond them a number is a slip, and would fail
+# late: in a counter of TensorFlow, or by filling the memory.
+_MANY_STEPS = 10**8
+_MANY_EPOCHS = 10**5
+_MANY_IMAGES = 10**6
+_MANY_NETWORKS = 1000
+_WIDEST = 4096
+_MOST_VALUES = 100
+_YEAR_IN_MINUTES = 525_600.0
+_WEEK_IN_SECONDS = 604_800.0
+# Everything is computed in float32, where larger numbers are infinite.
+_LARGEST_FLOAT = 3.4e38
+
+# Levels of nesting in JSON; ours have half as many.
+_DEEPEST = 16
+_MAX_PATH_BYTES = 4095
+_MAX_NAME_BYTES = 255
 
 
 class InputError(ValueError):
@@ -67,6 +92,24 @@ class InputError(ValueError):
     The message says what was expected, what came and what to do. Commands
     print it without a traceback and end with exit code 2.
     """
+
+
+@contextlib.contextmanager
+def about(field):
+    """Names the setting that an error inside is about, if it does not itself.
+
+    Args:
+        field: Name of the setting.
+
+    Raises:
+        InputError: Instead of one from inside.
+    """
+    try:
+        yield
+    except InputError as error:
+        if f"`{field}`" in str(error):
+            raise
+        raise InputError(f"`{field}`: {error}") from error
 
 
 class RunError(RuntimeError):
@@ -158,13 +201,17 @@ class DataConfig(_Section):
         2048,
         "Sets above this many MB of uint8 pixels stream from a cache file.",
         minimum=0,
+        maximum=2**30,
     )
     cache_dir: str | None = option(
         None,
         "Where the cache of a streamed set lies (default: ~/.cache/gdd_keras).",
     )
     download_timeout: float = option(
-        1800.0, "Seconds that a TFDS download may take.", above=0.0
+        1800.0,
+        "Seconds that a TFDS download may take.",
+        above=0.0,
+        maximum=_WEEK_IN_SECONDS,
     )
 
 
@@ -191,11 +238,13 @@ class NetworkConfig(_Section):
         32,
         "Channels of the generator at full resolution (`dim`: everywhere).",
         minimum=1,
+        maximum=_WIDEST,
     )
     discriminator_width: int = option(
         64,
         "Channels of the discriminator's first layer (`dim`: everywhere).",
         minimum=1,
+        maximum=_WIDEST,
     )
     conditioning: str = option(
         "auxiliary",
@@ -219,9 +268,13 @@ class CGANConfig(_Section):
         6000,
         "Training steps of stage 1 (`--time-budget` replaces them).",
         minimum=1,
+        maximum=_MANY_STEPS,
     )
     batch_size: int = option(
-        64, "Real images per training step, both stages.", minimum=2
+        64,
+        "Real images per training step, both stages.",
+        minimum=2,
+        maximum=2**16,
     )
     generator_learning_rate: float = option(
         2e-4, "Adam's rate for the generator in stage 1.", above=0.0
@@ -278,6 +331,7 @@ class MatchingConfig(_Section):
         "Training steps of stage 2 (`--time-budget` replaces them); 0 skips "
         "it.",
         minimum=0,
+        maximum=_MANY_STEPS,
     )
     distill_seed: int | None = option(
         None,
@@ -307,7 +361,10 @@ class MatchingConfig(_Section):
         "network of the pool in order.",
     )
     pool_redraw_steps: int = option(
-        200, "Steps between draws of a fresh pool network.", minimum=1
+        200,
+        "Steps between draws of a fresh pool network.",
+        minimum=1,
+        maximum=_MANY_STEPS,
     )
     pool_train_steps: int = option(
         1,
@@ -363,16 +420,20 @@ class EvaluationConfig(_Section):
         10,
         "Images per class: per epoch under `stream`, in all under `fixed`.",
         minimum=1,
+        maximum=_MANY_IMAGES,
     )
     num_seeds: int = option(
-        5, "Networks trained from scratch; 0 skips scoring.", minimum=0
+        5,
+        "Networks trained from scratch; 0 skips scoring.",
+        minimum=0,
+        maximum=_MANY_NETWORKS,
     )
     network: str = option(
         "convnet3",
         "Network to train: a name, or `package.module:function`.",
     )
     eval_epochs: int = option(
-        1000, "Epochs of IPC x classes images.", minimum=1
+        1000, "Epochs of IPC x classes images.", minimum=1, maximum=_MANY_EPOCHS
     )
     eval_learning_rate: float = option(
         0.01, "SGD's rate (momentum 0.9, weight decay 5e-4).", above=0.0
@@ -394,15 +455,20 @@ class EvaluationConfig(_Section):
         "Epochs on the real training images of the network that selects and "
         "compares images, and is the row `full`.",
         minimum=2,
+        maximum=_MANY_EPOCHS,
     )
     candidates: int = option(
         200,
         "Generated images per class that `--selection` chooses from; at "
         "least ten per image kept.",
         minimum=1,
+        maximum=_MANY_IMAGES,
     )
     dm_steps: int = option(
-        500, "Steps of the baseline distribution matching.", minimum=1
+        500,
+        "Steps of the baseline distribution matching.",
+        minimum=1,
+        maximum=_MANY_STEPS,
     )
 
 
@@ -422,6 +488,7 @@ class RunConfig(_Section):
         "Minutes for data, both stages and the export together; replaces "
         "the step counts.",
         above=0.0,
+        maximum=_YEAR_IN_MINUTES,
     )
     cgan_share: float = option(
         0.6,
@@ -434,12 +501,14 @@ class RunConfig(_Section):
         "Steps between checkpoints and image grids (default: one pass over "
         "the training images, at least 200).",
         minimum=1,
+        maximum=_MANY_STEPS,
     )
     monitor_every: int = option(
         0,
         "Epochs between accuracies on held-out images, of a network trained "
         "for 300 steps on generated ones (0: none).",
         minimum=0,
+        maximum=_MANY_STEPS,
     )
     steps_per_execution: int = option(
         4, "Training steps per call into TensorFlow.", minimum=1, maximum=1000
@@ -498,17 +567,24 @@ class TuningConfig(_Section):
         1,
         "Times that each trial trains stage 2, with seeds of its own.",
         minimum=1,
+        maximum=_MANY_NETWORKS,
     )
     trial_networks: int = option(
         3,
         "Networks trained on each generator, whose mean accuracy on the "
         "held-out part is the objective.",
         minimum=1,
+        maximum=_MANY_NETWORKS,
     )
     trial_ipc: int = option(
-        10, "Generated images per class and epoch for them.", minimum=1
+        10,
+        "Generated images per class and epoch for them.",
+        minimum=1,
+        maximum=_MANY_IMAGES,
     )
-    trial_epochs: int = option(200, "Epochs of each of them.", minimum=1)
+    trial_epochs: int = option(
+        200, "Epochs of each of them.", minimum=1, maximum=_MANY_EPOCHS
+    )
 
 
 # Presets are data: field names are unique over all sections, so that a flat
@@ -585,10 +661,10 @@ def make_config(preset=None, base=None, **settings):
     values = {}
     if base is None:
         name = preset or "compact"
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise InputError(
                 f"`preset` must be one of {', '.join(sorted(PRESETS))}. "
-                f"Received: preset={name}."
+                f"Received: preset={shown(name)}."
             )
         values.update(PRESETS[name], preset=name)
     else:
@@ -626,12 +702,7 @@ def config_from_json(text, source="config"):
         InputError: If the text is no JSON object of known sections and keys
             with valid values.
     """
-    try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        raise InputError(
-            f"{source} must be a JSON file. Received: {error}."
-        ) from error
+    parsed = parse_json(text, source)
     sections = {field.name: field.type for field in dataclasses.fields(Config)}
     if not isinstance(parsed, dict) or not all(
         isinstance(value, dict) for value in parsed.values()
@@ -644,7 +715,7 @@ def config_from_json(text, source="config"):
     for name, values in parsed.items():
         if name not in sections:
             raise InputError(
-                f"{source} has the unknown section `{name}`. Known sections: "
+                f"{source} has the unknown section `{shown(name)}`. Known: "
                 f"{', '.join(sections)}."
             )
         known = [field.name for field in dataclasses.fields(sections[name])]
@@ -658,6 +729,116 @@ def config_from_json(text, source="config"):
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
     return Config(**built)
+
+
+def parse_json(text, source, advice="", finite=False):
+    """Parses JSON, and refuses what Python alone would let pass.
+
+    Args:
+        text: JSON text.
+        source: What to call it in an error, for instance the file's path.
+        advice: Sentence for the end of an error.
+        finite: Whether to refuse `NaN` and infinite numbers anywhere.
+
+    Returns:
+        The value.
+
+    Raises:
+        InputError: If the text is no JSON, is nested too deeply, or has an
+            object with the same key twice, of which one would be ignored.
+    """
+    hooks = {}
+    if finite:
+        hooks = {"parse_constant": _finite, "parse_float": _finite}
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, **hooks)
+        _check_depth(value)
+        return value
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{source} must hold JSON. Received: {error}. {advice}".rstrip()
+        ) from error
+
+
+def _check_depth(value):
+    """Refuses nesting that what walks through the value would not survive."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError(f"more than {_DEEPEST} levels of nesting")
+
+
+def _unique(pairs):
+    """Returns the object of key and value pairs, no key twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((twice, _),) = collections.Counter(k for k, _ in pairs).most_common(1)
+        raise ValueError(f"the key `{shown(twice)}` twice in one object")
+    return values
+
+
+def _finite(text):
+    """Parses a number, or one of JSON's names of what is none."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(text)}, which is no finite number")
+    return number
+
+
+def shown(value):
+    """Returns a value as errors show it: in one line, cut where it is long."""
+    if isinstance(value, str) and value.isprintable() and len(value) < 200:
+        return value
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlong = 60
+
+
+def checked_text(name, value):
+    """Returns text that can be a path; every text here is one, or short.
+
+    Without this check, the first use of it as a path raises one of several
+    errors, hours later at the worst.
+
+    Args:
+        name: What to call it in an error.
+        value: The text.
+
+    Returns:
+        The same text.
+
+    Raises:
+        InputError: If no file can have such a name.
+    """
+    try:
+        encoded = os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"`{name}` must be Unicode text. Received: {name}={value!a}."
+        ) from error
+    if not encoded or b"\0" in encoded:
+        raise InputError(
+            f"`{name}` must be text, not empty and without NUL. Received: "
+            f"{name}={shown(value)!r}."
+        )
+    longest = max(map(len, encoded.split(b"/")))
+    if len(encoded) > _MAX_PATH_BYTES or longest > _MAX_NAME_BYTES:
+        raise InputError(
+            f"`{name}` must have at most {_MAX_NAME_BYTES} bytes between two "
+            f"slashes, {_MAX_PATH_BYTES} in all. Received: {len(encoded)} "
+            f"bytes, {name}={shown(value)}."
+        )
+    return value
 
 
 def checked_integer(name, value, minimum, maximum):
@@ -736,7 +917,7 @@ def _unknown_keys(values, known=None):
     for key in values:
         near = difflib.get_close_matches(str(key), known, 3)
         hint = f" (did you mean {', '.join(near)}?)" if near else ""
-        parts.append(f"`{key}`{hint}")
+        parts.append(f"`{shown(key)}`{hint}")
     return f"unknown key {', '.join(parts)}. Remove it or correct its name."
 
 
@@ -753,6 +934,11 @@ def _checked(field, hint, value):
             raise InputError(
                 f"`{field.name}` must name at least one value. Received: none."
             )
+        if len(value) > _MOST_VALUES:
+            raise InputError(
+                f"`{field.name}` must name at most {_MOST_VALUES} values. "
+                f"Received: {len(value)}."
+            )
         item = typing.get_args(inner)[0]
         value = tuple(_checked_scalar(field, item, entry) for entry in value)
         # Sizes only: one number means a square.
@@ -761,7 +947,7 @@ def _checked(field, hint, value):
         if item is int and len(value) != 2:
             raise InputError(
                 f"`{field.name}` must be one number or HEIGHTxWIDTH. "
-                f"Received: {field.name}={'x'.join(map(str, value))}."
+                f"Received: {field.name}={shown('x'.join(map(str, value)))}."
             )
         return value
     return _checked_scalar(field, inner, value)
@@ -770,27 +956,32 @@ def _checked(field, hint, value):
 def _checked_scalar(field, kind, value):
     """Checks type, choices and range of one scalar."""
     name = field.name
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < _LARGEST_FLOAT:
         value = float(value)
-    if type(value) is not kind:
+    is_number = kind is float and type(value) in (int, float)
+    if type(value) is not kind and not is_number:
         raise InputError(
             f"`{name}` must be of type {kind.__name__}. Received: "
-            f"{name}={value!r} of type {type(value).__name__}."
+            f"{name}={_SHORT.repr(value)} of type {type(value).__name__}."
         )
-    if kind is float and not math.isfinite(value):
+    # Also false for NaN.
+    if is_number and not abs(value) < _LARGEST_FLOAT:
         raise InputError(
-            f"`{name}` must be a finite number. Received: {name}={value}."
+            f"`{name}` must be a finite number below {_LARGEST_FLOAT:g}. "
+            f"Received: {name}={shown(value)}."
         )
+    if kind is str:
+        checked_text(name, value)
     limits = field.metadata
     if limits["choices"] is not None and value not in limits["choices"]:
         raise InputError(
             f"`{name}` must be one of {', '.join(limits['choices'])}. "
-            f"Received: {name}={value}."
+            f"Received: {name}={shown(value)}."
         )
     bounds = (
         ("minimum", ">=", lambda bound: value >= bound),
-        ("maximum", "<=", lambda bound: value <= bound),
         ("above", ">", lambda bound: value > bound),
+        ("maximum", "<=", lambda bound: value <= bound),
         ("below", "<", lambda bound: value < bound),
     )
     rules = [
@@ -802,6 +993,6 @@ def _checked_scalar(field, kind, value):
         noun = "an integer" if kind is int else "a number"
         raise InputError(
             f"`{name}` must be {noun} {' and '.join(r for r, _ in rules)}. "
-            f"Received: {name}={value}."
+            f"Received: {name}={shown(value)}."
         )
     return value

@@ -72,6 +72,7 @@ def convert_model(model, to, output=None, weights=None):
     metadata = read_metadata(directory)
     weights = weights or metadata.get("weights", "float32")
     target = _target(directory, output, to)
+    files.check_new_directory(target)
     metadata = _carried_metadata(directory, metadata, weights)
     network = exported_network(directory, metadata)
     if to == "saved_model":
@@ -109,7 +110,7 @@ def _target(directory, output, to):
     """Returns the directory to write, refusing what cannot be meant."""
     if output is not None:
         return pathlib.Path(output)
-    if to != "saved_model" or not directory.name.isdigit():
+    if to != "saved_model" or not files.is_version(directory.name):
         raise InputError(
             "`output` must be a new or empty directory. Received: none, which "
             "means the next version for a `saved_model` of a numbered version "

@@ -62,7 +62,7 @@ def _add_arguments(parser):
 
 def _run(arguments):
     """Finds the model before TensorFlow is loaded, then converts."""
-    version = find_version(arguments.model)
+    version = find_version(arguments.model, "--model")
     before = read_metadata(version)["num_bytes"]
     with quiet_import():
         from gdd_keras.conversion import convert_model

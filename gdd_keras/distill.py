@@ -1,6 +1,5 @@
 """Command: distil a data set into a generator."""
 
-import os
 import pathlib
 import sys
 import time
@@ -10,8 +9,8 @@ from gdd_keras.cli import given_settings
 from gdd_keras.cli import read_config
 from gdd_keras.cli import resolve_config
 from gdd_keras.cli import run_command
-from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
+from gdd_keras.files import check_can_be_made
 from gdd_keras.files import next_version
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import open_run
@@ -94,26 +93,32 @@ def _run(arguments):
     base = read_config(arguments.config, settings)
     # Everything that needs no TensorFlow is refused before it loads.
     config = resolve_config(base, settings, gpu=False)
-    _check_saved_models(arguments.saved_models)
+    check_can_be_made(pathlib.Path(arguments.saved_models), "`--saved-models`")
     with quiet_import():
         import tensorflow as tf
 
         from gdd_keras.data import load_dataset
+        from gdd_keras.feasibility import check_training
         from gdd_keras.job import distill_dataset
         from gdd_keras.job import estimate_cost
     config = resolve_config(
         base, settings, gpu=bool(tf.config.list_physical_devices("GPU"))
     )
+    dataset = load_dataset(config.data, config.run.seed)
+    check_training(config, dataset.image_shape, dataset.num_classes)
     if arguments.dry_run:
         print(config_to_json(config), end="")
-        print("\n".join(estimate_cost(config)))
+        print("\n".join(estimate_cost(config, dataset, started)))
         return
-    dataset = load_dataset(config.data, config.run.seed)
     # Refuses a folder that holds something else before hours of training.
     next_version(pathlib.Path(arguments.saved_models) / dataset.name)
-    run = open_run(config, dataset.name, arguments.run_dir, arguments.fresh)
-    if arguments.stage_1_from is not None:
-        run.adopt_stage_1(arguments.stage_1_from)
+    run = open_run(
+        config,
+        dataset.name,
+        arguments.run_dir,
+        arguments.fresh,
+        stage_1_from=arguments.stage_1_from,
+    )
     if not arguments.quiet:
         print(f"run: {run.path} (preset {config.run.preset})")
     result = distill_dataset(
@@ -126,21 +131,6 @@ def _run(arguments):
         profile=arguments.profile,
     )
     _print_last_screen(result)
-
-
-def _check_saved_models(path):
-    path = pathlib.Path(path)
-    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise InputError(
-            f"`--saved-models` must be a folder. Received: {path}, but "
-            f"{existing} is a file. Choose another."
-        )
-    if not os.access(existing, os.W_OK):
-        raise InputError(
-            f"`--saved-models` must be writable. Received: {path}, but "
-            f"{existing} is read-only. Choose another."
-        )
 
 
 def _print_last_screen(result):

@@ -1,5 +1,6 @@
 """Command: `python -m gdd_keras.evaluate` scores generators and baselines."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -10,9 +11,11 @@ from gdd_keras import cli
 from gdd_keras.config import BASELINES
 from gdd_keras.config import Config
 from gdd_keras.config import InputError
+from gdd_keras.config import checked_integer
 from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
 from gdd_keras.machine import describe_environment
+from gdd_keras.memory import check_stored_set
 from gdd_keras.metadata import SCORE_KEY
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import method_name
@@ -130,7 +133,8 @@ def _add_arguments(parser):
 
 def _run(arguments, argv):
     """Scores everything that is asked for and prints the result."""
-    _check_eval_seed(arguments.eval_seed)
+    if arguments.eval_seed is not None:
+        checked_integer("--eval-seed", arguments.eval_seed, 0, 2**31 - 1)
     models = _models(arguments.model)
     given = cli.given_settings(arguments)
     lists = {
@@ -151,6 +155,7 @@ def _run(arguments, argv):
         )
     with quiet_import():
         from gdd_keras.data import load_dataset
+        from gdd_keras.evaluation.baselines import num_candidates
         from gdd_keras.evaluation.benchmark import Benchmark
         from gdd_keras.evaluation.benchmark import plan_rows
         from gdd_keras.evaluation.results import Results
@@ -178,6 +183,14 @@ def _run(arguments, argv):
         _check_networks(networks, dataset.image_shape, dataset.num_classes)
     for directory, metadata in models.values():
         _check_same_data(directory, metadata, dataset)
+    if "fixed" in protocols:
+        kept = max(ipcs)
+        if set(arguments.selection) != {"random"}:
+            kept = num_candidates(dataclasses.replace(settings, ipc=kept))
+        check_stored_set(kept, dataset.image_shape, dataset.num_classes)
+    generators = {
+        name: load_generator(path) for name, (path, _) in models.items()
+    }
     seed = arguments.eval_seed
     if seed is None:
         seed = config.run.seed
@@ -192,7 +205,7 @@ def _run(arguments, argv):
         dataset,
         settings,
         results,
-        {name: load_generator(path) for name, (path, _) in models.items()},
+        generators,
         seed,
         arguments.split,
     )
@@ -205,14 +218,6 @@ def _run(arguments, argv):
     _print_results(models, dataset, records, recorded, results)
 
 
-def _check_eval_seed(seed):
-    if seed is not None and not 0 <= seed < 2**31:
-        raise InputError(
-            "`eval_seed` must be an integer >= 0 and <= 2147483647. Received: "
-            f"eval_seed={seed}."
-        )
-
-
 def _models(arguments):
     """Returns a dict from name to (version directory, metadata)."""
     models = {}
@@ -221,7 +226,7 @@ def _models(arguments):
         # A path may hold `=` itself.
         if not separator or pathlib.Path(argument).exists():
             name, path = None, argument
-        directory = find_version(path)
+        directory = find_version(path, "--model")
         metadata = read_metadata(directory)
         name = name or method_name(metadata.get("config"))
         if not re.fullmatch(r"[\w.+-]+", name):
@@ -270,10 +275,10 @@ def _config(models, given, lists):
 
 def _check_networks(networks, image_shape, num_classes):
     """Raises `InputError` for a network that cannot be built."""
-    from gdd_keras.networks.classifiers import build_classifier
+    from gdd_keras.networks import check_network
 
     for network in networks:
-        build_classifier(network, image_shape, num_classes)
+        check_network("network", network, image_shape, num_classes)
 
 
 def _check_same_data(directory, metadata, dataset):

@@ -8,10 +8,14 @@ import shutil
 import tempfile
 
 from gdd_keras.config import InputError
+from gdd_keras.config import shown
 
 __all__ = [
+    "check_can_be_made",
     "check_new_directory",
     "new_directory",
+    "is_version",
+    "nearest_existing",
     "next_version",
     "publish",
     "write_bytes",
@@ -55,7 +59,8 @@ def publish(temporary, path):
 
 def write_text(path, text):
     """Writes UTF-8 text; see `write_bytes`."""
-    write_bytes(path, text.encode())
+    # A path on Linux need not be Unicode, and may be part of a text.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path, value):
@@ -63,15 +68,71 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+# Longer ones leave no room for what a temporary name adds.
+_MAX_NAME_BYTES = 200
+
+
+def check_can_be_made(path, name):
+    """Refuses a directory that is none, or cannot be made.
+
+    Args:
+        path: `pathlib.Path` of a directory to write into, new or not.
+        name: What to call it in an error.
+
+    Raises:
+        InputError: If it or a path above it is a file or read-only, or if
+            there is no name to make.
+    """
+    existing = nearest_existing(path)
+    new = path.absolute().parts[len(existing.parts) :]
+    problem = None
+    if not existing.is_dir():
+        problem = f"but {existing} is no folder"
+    elif not os.access(existing, os.W_OK):
+        problem = f"but {existing} is read-only"
+    elif ".." in new:
+        problem = "with `..` after a folder that does not exist"
+    elif len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
+        problem = f"a name of more than {_MAX_NAME_BYTES} bytes"
+    if problem:
+        raise InputError(
+            f"{name} must be a folder, or one that can be made. Received: "
+            f"{shown(str(path))}, {problem}. Choose another."
+        )
+
+
+def nearest_existing(path):
+    """Returns the path itself, or the first above it that exists.
+
+    Args:
+        path: `pathlib.Path`.
+    """
+    path = path.absolute()
+    while not os.path.lexists(path):
+        path = path.parent
+    return path
+
+
 def check_new_directory(path):
-    """Refuses a path where something is.
+    """Refuses a path where something is, or nothing can be.
 
     Args:
         path: `pathlib.Path` of a directory to write.
 
     Raises:
-        InputError: If it is a file or holds something.
+        InputError: If it holds something, or cannot be made.
     """
+    _check_empty(path)
+    if path.name in ("", ".."):
+        raise InputError(
+            "The output directory must end in a name. Received: "
+            f"{shown(str(path))}. Choose a new one below it."
+        )
+    check_can_be_made(path, "The output directory")
+
+
+def _check_empty(path):
+    """Refuses a path where something is."""
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise InputError(
             f"The output directory must be new or empty. Received: {path}, "
@@ -95,7 +156,7 @@ def new_directory(path):
         InputError: If the target holds something already.
     """
     path = pathlib.Path(path)
-    check_new_directory(path)
+    _check_empty(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
         tempfile.mkdtemp(dir=path.parent, prefix=f".writing-{path.name}-")
@@ -108,6 +169,12 @@ def new_directory(path):
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def is_version(name):
+    """Says whether a folder's name is a version for TF Serving."""
+    # Not all digits of Unicode are numbers to `int`.
+    return name.isascii() and name.isdigit()
 
 
 def next_version(directory):
@@ -136,7 +203,7 @@ def next_version(directory):
         for entry in directory.iterdir()
         if not entry.name.startswith(".")
     ]
-    others = [name for name in names if not name.isdigit()]
+    others = [name for name in names if not is_version(name)]
     if others:
         raise InputError(
             "The export directory must hold only numbered versions. "

@@ -1,13 +1,17 @@
 """Command: exported generator -> distilled set on disk."""
 
 import contextlib
+import pathlib
 import sys
 
 from gdd_keras.cli import run_command
 from gdd_keras.config import EvaluationConfig
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.config import checked_integer
 from gdd_keras.distilled_sets import write_distilled_set
+from gdd_keras.files import check_new_directory
+from gdd_keras.memory import check_stored_set
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
@@ -15,6 +19,7 @@ from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
 from gdd_keras.set_formats import FORMATS
 from gdd_keras.set_formats import check_set
+from gdd_keras.shards import MAX_SHARDS
 from gdd_keras.shards import SHARDED_FORMATS
 from gdd_keras.shards import make_plan
 
@@ -36,6 +41,13 @@ Very large sets are written by several processes or machines with Apache Beam
   python -m gdd_keras.generate --model saved_models/digits --ipc 100000 \\
       --format tfds --output big --runner DirectRunner \\
       --direct_num_workers 2 --direct_running_mode multi_processing"""
+
+
+_RANGES = (
+    ("ipc", 1, 10**9),
+    ("seed", 0, 2**63 - 1),
+    ("shards", 1, MAX_SHARDS),
+)
 
 
 def main(argv=None):
@@ -111,13 +123,10 @@ def _add_arguments(parser):
 
 def _run(arguments):
     """Checks everything that is cheap to check, then generates."""
-    for name, minimum in (("ipc", 1), ("seed", 0), ("shards", 1)):
+    for name, minimum, maximum in _RANGES:
         value = getattr(arguments, name)
-        if value is not None and value < minimum:
-            raise InputError(
-                f"`--{name}` must be an integer >= {minimum}. Received: "
-                f"{name}={value}."
-            )
+        if value is not None:
+            checked_integer(f"--{name}", value, minimum, maximum)
     if arguments.format not in SHARDED_FORMATS:
         for name in ("runner", "shards"):
             value = getattr(arguments, name)
@@ -148,7 +157,8 @@ def _write_here(arguments):
                 f"`--{name}` may be a URL only with `--runner`. Received: "
                 f"{name}={value}. Add `--runner DirectRunner`."
             )
-    version = find_version(arguments.model)
+    check_new_directory(pathlib.Path(arguments.output))
+    version = find_version(arguments.model, "--model")
     metadata = read_metadata(version)
     _check_set(arguments, metadata)
     _announce(arguments, version, metadata)
@@ -194,13 +204,13 @@ def _write_with_beam(arguments):
 
 def _check_set(arguments, metadata):
     """Refuses what the format cannot hold, before TensorFlow is loaded."""
-    check_set(arguments.format, metadata["image_shape"][-1])
-    if arguments.shards is not None:
-        make_plan(
-            arguments.format,
-            arguments.ipc * metadata["num_classes"],
-            num_shards=arguments.shards,
-        )
+    shape, num_classes = metadata["image_shape"], metadata["num_classes"]
+    check_set(arguments.format, shape[-1])
+    if arguments.format in SHARDED_FORMATS:
+        num_images = arguments.ipc * num_classes
+        make_plan(arguments.format, num_images, num_shards=arguments.shards)
+    elif arguments.format == "npz":
+        check_stored_set(arguments.ipc, shape, num_classes)
 
 
 def _announce(arguments, version, metadata):

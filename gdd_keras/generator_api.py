@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from gdd_keras.config import InputError
 from gdd_keras.config import checked_integer
+from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
 from gdd_keras.sampling import BLOCK_SIZE
@@ -56,7 +57,41 @@ def load_generator(path):
             f"{', '.join(_INPUTS)}. Received: {', '.join(inputs)}. Export it "
             "with `python -m gdd_keras.distill`."
         )
+    _check_described(directory, loaded, metadata)
     return DistilledGenerator(directory, loaded, metadata)
+
+
+def _check_described(directory, loaded, metadata):
+    """Refuses metadata that describe another model."""
+    function = loaded.signatures.get("from_latents")
+    if function is None:
+        return
+    latent_dim = function.structured_input_signature[1]["latents"].shape[1]
+
+    def takes(label):
+        try:
+            function(
+                latents=tf.zeros((1, latent_dim)), labels=tf.constant([label])
+            )
+        except tf.errors.InvalidArgumentError:
+            return False
+        return True
+
+    given = metadata["num_classes"]
+    found = {
+        "latent_dim": latent_dim,
+        "image_shape": list(function.structured_outputs["images"].shape[1:]),
+        # Only the graph knows: it refuses labels beyond.
+        "num_classes": given if takes(given - 1) and not takes(given) else None,
+    }
+    for field, value in found.items():
+        if metadata[field] != value:
+            what = "another number" if value is None else value
+            raise InputError(
+                f"{directory / METADATA_NAME}: `{field}` must be that of the "
+                f"SavedModel beside it, {what}. Received: {field}="
+                f"{metadata[field]}. Export again."
+            )
 
 
 class DistilledGenerator:

@@ -7,6 +7,7 @@ import time
 
 from gdd_keras.callbacks import image_grid
 from gdd_keras.callbacks import png_bytes
+from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.data import load_dataset
 from gdd_keras.evaluation import evaluate_generator
@@ -132,17 +133,17 @@ def distill_dataset(
     return _result(run)
 
 
-def estimate_cost(config):
-    """Loads the data, builds everything, and times a few steps.
+def estimate_cost(config, dataset, started):
+    """Builds everything and times a few steps.
 
     Args:
         config: `Config`.
+        dataset: `Dataset`.
+        started: `time.monotonic()` at which the time budget began.
 
     Returns:
         List of lines to print: data, then steps and minutes of each stage.
     """
-    started = time.monotonic()
-    dataset = load_dataset(config.data, config.run.seed)
     stages = build_stages(config, dataset)
     plans = plan_training(
         stages, config, dataset, _budget_left(config, started)
@@ -170,7 +171,17 @@ def _plans(run, stages, config, dataset, started):
             stages, config, dataset, _budget_left(config, started), num_timed=1
         )
         run.save(plan=[dataclasses.asdict(plan) for plan in plans])
-    plans = [Plan(**values) for values in run.state["plan"]]
+    fields = [field.name for field in dataclasses.fields(Plan)]
+    plans = [
+        Plan(**{name: values.get(name) for name in fields})
+        for values in run.state["plan"]
+    ]
+    if len(plans) != len(stages):
+        raise InputError(
+            f"{run.path}: `plan` in its state must have an entry for each of "
+            f"{len(stages)} stages. Received: {len(plans)}. Start over with "
+            "`--fresh`."
+        )
     left = _budget_left(config, started)
     if left is None:
         return plans

@@ -4,15 +4,20 @@ Nothing here imports TensorFlow, so that a wrong path is refused at once.
 """
 
 import hashlib
-import json
+import math
 import pathlib
 
 from gdd_keras import files
+from gdd_keras.config import WEIGHT_TYPES
 from gdd_keras.config import InputError
+from gdd_keras.config import shown
+from gdd_keras.schema import Place
+from gdd_keras.schema import read_object
 
 __all__ = [
     "METADATA_NAME",
     "SCORE_KEY",
+    "check_class_names",
     "check_metadata",
     "find_version",
     "method_name",
@@ -36,32 +41,17 @@ SCORE_KEY = (
     "split",
 )
 
-# Field to (types, required). `bool` is refused where `int` is asked for.
-_SCHEMA = {
-    "class_names": (list, True),
-    "image_shape": (list, True),
-    "latent_dim": (int, True),
-    "num_classes": (int, True),
-    "num_parameters": (int, True),
-    "num_bytes": (int, True),
-    "signatures": (list, True),
-    "versions": (dict, True),
-    "created": (str, True),
-    "weights": (str, False),
-    "value_range": (list, False),
-    "statistics": (dict, False),
-    "config": (dict, False),
-    "seed": (int, False),
-    "fingerprint": (str, False),
-    "scores": ((dict, list), False),
-}
+_ADVICE = "Export again."
+# What `convert` writes for other runtimes.
+_OTHER_MODELS = {".tflite": "LiteRT", ".onnx": "ONNX"}
 
 
-def find_version(path):
+def find_version(path, name="path"):
     """Returns the version directory that a path means; loads nothing.
 
     Args:
         path: Version directory, or its parent.
+        name: What to call it in an error.
 
     Returns:
         `pathlib.Path` of the version directory.
@@ -72,25 +62,26 @@ def find_version(path):
     path = pathlib.Path(path)
     if not path.exists():
         raise InputError(
-            f"`path` must be an exported generator. Received: {path}, which "
+            f"`{name}` must be an exported generator. Received: {path}, which "
             "does not exist. Make one with `python -m gdd_keras.distill`."
         )
+    _check_no_other_model(path, name)
     if not path.is_dir():
         raise InputError(
-            f"`path` must be the directory of an exported generator. "
+            f"`{name}` must be the directory of an exported generator. "
             f"Received: {path}, a file. Pass its folder."
         )
     if _is_saved_model(path):
         return path
     if (path / METADATA_NAME).exists():
         raise InputError(
-            f"`path` must hold a SavedModel. Received: {path}, which has a "
+            f"`{name}` must hold a SavedModel. Received: {path}, which has a "
             f"{METADATA_NAME} but no saved_model.pb. Export again."
         )
     versions = [
         entry
         for entry in path.iterdir()
-        if entry.name.isdigit() and _is_saved_model(entry)
+        if files.is_version(entry.name) and _is_saved_model(entry)
     ]
     if versions:
         return max(versions, key=lambda entry: int(entry.name))
@@ -99,9 +90,24 @@ def find_version(path):
     if below:
         hint = f"Did you mean {' or '.join(map(str, below))}?"
     raise InputError(
-        "`path` must be a version directory of an exported generator, or its "
-        f"parent. Received: {path}, which holds no SavedModel. {hint}"
+        f"`{name}` must be a version directory of an exported generator, or "
+        f"its parent. Received: {path}, which holds no SavedModel. {hint}"
     )
+
+
+def _check_no_other_model(path, name):
+    """Refuses what `convert` wrote for other runtimes."""
+    candidates = [path]
+    if path.is_dir() and not _is_saved_model(path):
+        candidates = sorted(path.iterdir())
+    for file in candidates:
+        kind = _OTHER_MODELS.get(file.suffix)
+        if kind is not None and file.is_file():
+            raise InputError(
+                f"`{name}` must be a SavedModel. Received: {file}, a {kind} "
+                "file, which other programs run. Pass the model that it was "
+                "converted from."
+            )
 
 
 def method_name(config):
@@ -117,11 +123,12 @@ def method_name(config):
     matching = (config or {}).get("matching")
     if matching is None:
         return "generator"
-    if not matching["distill_steps"] or not (
-        matching["omega_g"] or matching["omega_l"]
-    ):
+    steps, omega_g, omega_l = (
+        matching.get(name) for name in ("distill_steps", "omega_g", "omega_l")
+    )
+    if not steps or not (omega_g or omega_l):
         return "gan"
-    return "gdd" if matching["omega_l"] else "dim"
+    return "gdd" if omega_l else "dim"
 
 
 def model_digest(directory):
@@ -151,21 +158,12 @@ def read_metadata(path):
             missing or has the wrong type; the message names it.
     """
     path = _file(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
+    if not path.exists():
         raise InputError(
             f"An exported generator needs its {METADATA_NAME}. Received: "
-            f"{path}, which cannot be read ({error.strerror}). Export again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} must be UTF-8 text: {error}.") from error
-    try:
-        metadata = json.loads(text)
-    except ValueError as error:
-        raise InputError(
-            f"{path} must hold JSON. Received: {error}. Export again."
-        ) from error
+            f"{path}, which does not exist. {_ADVICE}"
+        )
+    metadata = read_object(path, _ADVICE).value
     check_metadata(metadata, path)
     return metadata
 
@@ -201,60 +199,101 @@ def check_metadata(metadata, source):
     Raises:
         InputError: Naming the first field that is missing or wrong.
     """
-    if not isinstance(metadata, dict):
-        raise InputError(
-            f"{source} must hold a JSON object. Received: "
-            f"{type(metadata).__name__}."
-        )
-    for field, (kinds, required) in _SCHEMA.items():
-        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
-        expected = " or ".join(_JSON_NAMES[kind] for kind in kinds)
-        if field not in metadata:
-            if required:
-                raise InputError(
-                    f"{source} must have the field `{field}` ({expected}). "
-                    "Received: none. Export again."
-                )
-            continue
-        if type(metadata[field]) not in kinds:
-            raise InputError(
-                f"{source}: `{field}` must be {expected}. Received: "
-                f"{field}={metadata[field]!r}."
-            )
+    place = Place(metadata, source, "", _ADVICE)
+    for field in ("class_names", "signatures"):
+        place.get(field, list)
     for field in ("latent_dim", "num_classes"):
-        if metadata[field] < 1:
-            raise InputError(
-                f"{source}: `{field}` must be >= 1. Received: "
-                f"{field}={metadata[field]}."
-            )
-    shape = metadata["image_shape"]
+        place.get(field, int, minimum=1)
+    for field in ("num_parameters", "num_bytes"):
+        place.get(field, int, minimum=0)
+    place.get("seed", int, None, minimum=0)
+    place.get("label_mixing", float, None, minimum=0, maximum=1)
+    place.get("created", str)
+    place.get("fingerprint", str, None)
+    place.object("versions")
+    place.strings("signatures")
+    place.object("training", {}).get("steps", dict, {})
+    _check_config(place)
+    shape = place.get("image_shape", list)
     if len(shape) != 3 or any(type(n) is not int or n < 1 for n in shape):
         raise InputError(
             f"{source}: `image_shape` must be [height, width, channels] of "
-            f"positive integers. Received: image_shape={shape}."
+            f"positive integers. Received: image_shape={shown(shape)}. "
+            f"{_ADVICE}"
         )
-    names = metadata["class_names"]
-    if not all(isinstance(name, str) and name.strip() for name in names) or any(
-        len(name.splitlines()) > 1 for name in names
-    ):
+    _check_numbers(place, "value_range", 2)
+    statistics = place.object("statistics", {})
+    for field in ("mean", "std"):
+        _check_numbers(statistics, field, shape[2])
+    weights = place.get("weights", str, "float32")
+    if weights not in WEIGHT_TYPES:
         raise InputError(
-            f"{source}: `class_names` must hold non-empty strings of one line. "
-            f"Received: class_names={names}."
+            f"{source}: `weights` must be one of {', '.join(WEIGHT_TYPES)}. "
+            f"Received: weights={shown(weights)}. {_ADVICE}"
         )
-    if len(set(names)) != len(names) or len(names) != metadata["num_classes"]:
+    # An object in exports of the first version.
+    if not isinstance(metadata.get("scores"), dict):
+        place.get("scores", list, [])
+    names = place.strings("class_names")
+    check_class_names(names, source)
+    if len(names) != metadata["num_classes"]:
         raise InputError(
             f"{source}: `class_names` must hold one name per class, all "
-            f"different. Received: {len(set(names))} different names for "
-            f"num_classes={metadata['num_classes']}."
+            f"different. Received: {len(names)} names for "
+            f"num_classes={metadata['num_classes']}. {_ADVICE}"
         )
 
 
-_JSON_NAMES = {
-    dict: "an object",
-    int: "an integer",
-    list: "a list",
-    str: "a string",
-}
+def check_class_names(names, source):
+    """Refuses names that a screen, a file or TensorFlow could not hold.
+
+    Args:
+        names: Sequence of strings.
+        source: Where they come from, for an error.
+
+    Raises:
+        InputError: Naming the first one.
+    """
+    for name in names:
+        try:
+            name.encode()
+            valid = bool(name.strip()) and len(name.splitlines()) == 1
+        except UnicodeEncodeError:
+            valid = False
+        if not valid or "\0" in name:
+            raise InputError(
+                f"{source}: `class_names` must hold non-empty strings of one "
+                f"line, in Unicode. Received: {name!a}. Rename the class."
+            )
+    if len(set(names)) != len(names):
+        raise InputError(
+            f"{source}: `class_names` must hold one name per class, all "
+            f"different. Received: {len(set(names))} different names of "
+            f"{len(names)}. Rename the others."
+        )
+
+
+def _check_config(place):
+    """Checks the settings as far as their fields are known here."""
+    sections = place.named("config") if "config" in place.value else {}
+    matching = sections.get("matching")
+    if matching is not None:
+        matching.get("distill_steps", int, None, minimum=0)
+        for field in ("omega_g", "omega_l"):
+            matching.get(field, float, None, minimum=0)
+
+
+def _check_numbers(place, field, length):
+    """Checks an optional list of finite numbers."""
+    values = place.get(field, list, None)
+    if values is not None and not (
+        len(values) == length
+        and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+    ):
+        raise InputError(
+            f"{place.file}: `{field}` must be a list of {length} finite "
+            f"numbers. Received: {field}={shown(values)}. {_ADVICE}"
+        )
 
 
 def _file(path):
@@ -273,5 +312,6 @@ def _saved_models(path):
     return [
         found
         for found in path.glob("*/*/saved_model.pb")
-        if found.parent.name.isdigit() and not found.parts[-3].startswith(".")
+        if files.is_version(found.parent.name)
+        and not found.parts[-3].startswith(".")
     ]

@@ -1,7 +1,6 @@
 """The folder of a run: its config, its progress, and how to find it again."""
 
 import dataclasses
-import json
 import pathlib
 import re
 import shutil
@@ -13,11 +12,15 @@ from gdd_keras.config import config_to_json
 from gdd_keras.files import new_directory
 from gdd_keras.files import write_json
 from gdd_keras.files import write_text
+from gdd_keras.schema import read_object
+from gdd_keras.schema import read_text
 
-__all__ = ["RunDirectory", "numbered_folders", "open_run"]
+__all__ = ["RunDirectory", "check_stage_1", "numbered_folders", "open_run"]
 
 _CONFIG = "config.json"
 _STATE = "state.json"
+_STAGE_1 = "cgan"
+_ADVICE = "Mend the file, or start over with `--fresh`."
 
 # What makes a run another run; on which devices it trains does not.
 _RUN_SECTIONS = {
@@ -38,6 +41,7 @@ class RunDirectory:
     Args:
         path: The folder; created if absent.
         config: `Config`, written as `config.json` if none is there.
+        stage_1_from: Folder of a run, see `adopt_stage_1`, or `None`.
 
     Attributes:
         path: `pathlib.Path`.
@@ -46,8 +50,12 @@ class RunDirectory:
             `export`, `scores`, `done`.
     """
 
-    def __init__(self, path, config):
+    def __init__(self, path, config, stage_1_from=None):
         self.path = pathlib.Path(path)
+        self.state = _read_state(self.path)
+        if stage_1_from is not None:
+            # Refused before there is a folder.
+            check_stage_1(stage_1_from, config, self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -58,7 +66,8 @@ class RunDirectory:
         self.config = config
         if not self.config_file.exists():
             write_text(self.config_file, config_to_json(config))
-        self.state = _read_state(self.path)
+        if stage_1_from is not None:
+            self.adopt_stage_1(stage_1_from)
 
     @property
     def config_file(self):
@@ -81,7 +90,7 @@ class RunDirectory:
 
     def checkpoints(self, stage):
         """Returns the folder of a stage's checkpoints."""
-        return self.path / "checkpoints" / stage
+        return _checkpoints(self.path, stage)
 
     def save(self, **changes):
         """Merges changes into the state and writes it."""
@@ -97,44 +106,70 @@ class RunDirectory:
             path: Folder of the other run.
 
         Raises:
-            InputError: If the other folder has no such finished stage, or
-                was trained with other settings.
+            InputError: See `check_stage_1`.
         """
-        name = "cgan"
-        if name in self.state["stages"]:
+        state = check_stage_1(path, self.config, self.path)
+        if state is None:
             return
-        path = pathlib.Path(path)
-        config = _config_of(path)
-        if config is None:
-            raise InputError(
-                f"`--stage-1-from` must be the folder of a run. Received: "
-                f"{path}, which has no {_CONFIG}."
-            )
-        state = _read_state(path)
-        stage = state["stages"].get(name, {"done": False})
-        source = path / "checkpoints" / name
-        if not stage["done"] or not source.is_dir():
-            raise InputError(
-                f"`--stage-1-from` must be a run whose stage 1 is finished. "
-                f"Received: {path}, where it is not. Continue that run first."
-            )
-        different = _difference(config, self.config, _STAGE_1_SECTIONS)
-        if different:
-            raise InputError(
-                f"`--stage-1-from` must be a run with the same settings of "
-                f"stage 1. Received: {path} with {different}. "
-                "Change them, or leave `--stage-1-from` out."
-            )
-        with new_directory(self.checkpoints(name)) as folder:
+        source = _checkpoints(pathlib.Path(path), _STAGE_1)
+        with new_directory(self.checkpoints(_STAGE_1)) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
         self.save(
-            stages={name: stage},
+            stages={_STAGE_1: state["stages"][_STAGE_1]},
             fingerprint=state["fingerprint"],
             stage_1_from=str(path),
         )
 
 
-def open_run(config, name, run_dir=None, fresh=False, parent="runs"):
+def check_stage_1(path, config, target):
+    """Refuses a run whose stage 1 another run cannot start from.
+
+    Args:
+        path: Folder of the run that may have it.
+        config: `Config` of the other run.
+        target: Folder of the other run, which may be absent.
+
+    Returns:
+        State of the run at `path`; `None` if the other has begun its own.
+
+    Raises:
+        InputError: If the folder has no such finished stage, or was trained
+            with other settings.
+    """
+    if _STAGE_1 in _read_state(pathlib.Path(target))["stages"]:
+        return None
+    path = pathlib.Path(path)
+    earlier = _config_of(path)
+    if earlier is None:
+        raise InputError(
+            f"`--stage-1-from` must be the folder of a run. Received: "
+            f"{path}, which has no {_CONFIG}."
+        )
+    state = _read_state(path)
+    finished = state["stages"].get(_STAGE_1, {"done": False})["done"]
+    if not finished or not _checkpoints(path, _STAGE_1).is_dir():
+        raise InputError(
+            f"`--stage-1-from` must be a run whose stage 1 is finished. "
+            f"Received: {path}, where it is not. Continue that run first."
+        )
+    different = _difference(earlier, config, _STAGE_1_SECTIONS)
+    if different:
+        raise InputError(
+            f"`--stage-1-from` must be a run with the same settings of "
+            f"stage 1. Received: {path} with {different}. "
+            "Change them, or leave `--stage-1-from` out."
+        )
+    return state
+
+
+def open_run(
+    config,
+    name,
+    run_dir=None,
+    fresh=False,
+    parent="runs",
+    stage_1_from=None,
+):
     """Finds the run that these settings belong to, or makes a new one.
 
     Without `run_dir`, runs of a data set are `runs/<name>`, `runs/<name>-2`
@@ -148,23 +183,24 @@ def open_run(config, name, run_dir=None, fresh=False, parent="runs"):
         fresh: Start over in a new folder even if a run with these settings
             exists.
         parent: Where numbered runs lie.
+        stage_1_from: Folder of a run, see `RunDirectory.adopt_stage_1`, or
+            `None`.
 
     Returns:
         `RunDirectory`.
 
     Raises:
         InputError: If `run_dir` holds something else, a run with other
-            settings, or (with `fresh`) a run.
+            settings, or (with `fresh`) a run; or on the run of stage 1.
     """
     if run_dir is not None:
-        return _open_given(config, pathlib.Path(run_dir), fresh)
-    parent = pathlib.Path(parent)
-    existing, unused = numbered_folders(parent, name)
-    if not fresh:
-        for path in existing:
-            if _holds(path, config):
-                return RunDirectory(path, config)
-    return RunDirectory(unused, config)
+        path = pathlib.Path(run_dir)
+        _check_given(config, path, fresh)
+    else:
+        existing, path = numbered_folders(pathlib.Path(parent), name)
+        if not fresh:
+            path = next((p for p in existing if _holds(p, config)), path)
+    return RunDirectory(path, config, stage_1_from)
 
 
 def numbered_folders(parent, name):
@@ -185,15 +221,15 @@ def numbered_folders(parent, name):
     )
 
 
-def _open_given(config, path, fresh):
-    """Opens the folder of `--run-dir`."""
+def _check_given(config, path, fresh):
+    """Refuses a folder of `--run-dir` that is no such run's."""
     if path.is_file():
         raise InputError(
             f"`--run-dir` must be a folder. Received: {path}, a file."
         )
     occupied = path.is_dir() and any(path.iterdir())
     if not occupied:
-        return RunDirectory(path, config)
+        return
     if not (path / _CONFIG).exists():
         raise InputError(
             f"`--run-dir` must be new, empty, or a run's folder. Received: "
@@ -212,7 +248,10 @@ def _open_given(config, path, fresh):
             f"continue that run with `--config {path / _CONFIG} --run-dir "
             f"{path}`."
         )
-    return RunDirectory(path, config)
+
+
+def _checkpoints(path, stage):
+    return path / "checkpoints" / stage
 
 
 def _run_path(parent, name, number):
@@ -248,7 +287,7 @@ def _config_of(path):
     file = path / _CONFIG
     if not file.is_file():
         return None
-    return config_from_json(file.read_text(), str(file))
+    return config_from_json(read_text(file, file, _ADVICE), file)
 
 
 def _difference(earlier, config, sections):
@@ -272,12 +311,33 @@ def _difference(earlier, config, sections):
 
 
 def _read_state(path):
+    """Returns the progress of a run's folder, checked where it is used."""
     file = path / _STATE
     if not file.exists():
         return {"stages": {}, "seconds": 0.0, "done": False}
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise InputError(
-            f"{file} is damaged: {error}. Start over with `--fresh`."
-        ) from error
+    state = read_object(file, _ADVICE)
+    state.get("seconds", float, minimum=0)
+    state.get("stages", dict)
+    for name in ("fingerprint", "export", "stage_1_from"):
+        state.get(name, str, None)
+    for stage in state.named("stages").values():
+        if stage.get("done", bool):
+            stage.get("steps", int, minimum=0)
+        stage.get("first_step", int, minimum=0)
+    for plan in state.objects("plan"):
+        plan.get("epochs", int, minimum=1)
+        plan.get("steps_per_epoch", int, minimum=1)
+        plan.get("step_seconds", float, None, minimum=0)
+        plan.get("seconds", float, None, minimum=0)
+    if state.get("done", bool):
+        state.get("export", str)
+    summary = state.object("summary", {})
+    if summary.value:
+        for name in ("network", "protocol", "split"):
+            summary.get(name, str)
+        for name in ("distinct_images", "num_seeds"):
+            summary.get(name, int, minimum=1)
+        summary.get("accuracy_mean", float, minimum=0, maximum=1)
+        summary.get("accuracy_std", float, None, minimum=0)
+    # An empty entry is one that is not there yet.
+    return {k: v for k, v in state.value.items() if v is not None}

@@ -12,6 +12,7 @@ from gdd_keras.config import InputError
 from gdd_keras.quiet import quiet_warnings
 
 __all__ = [
+    "MAX_SHARDS",
     "SHARDED_FORMATS",
     "ShardPlan",
     "image_chunks",
@@ -29,6 +30,7 @@ SHARDED_FORMATS = {
 
 _CHUNK_SIZE = 1024
 _IMAGES_PER_SHARD = 10_000
+MAX_SHARDS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +89,12 @@ def make_plan(set_format, num_images, seed=0, num_shards=None):
             f"have shards. Received: set_format={set_format}."
         )
     if num_shards is None:
-        num_shards = -(-num_images // _IMAGES_PER_SHARD)
-    if not 1 <= num_shards <= num_images:
+        num_shards = min(-(-num_images // _IMAGES_PER_SHARD), MAX_SHARDS)
+    if not 1 <= num_shards <= min(num_images, MAX_SHARDS):
         raise InputError(
             "The number of shards must be from 1 to the number of images "
-            f"({num_images:,}). Received: {num_shards} shards."
+            f"({num_images:,}) and at most {MAX_SHARDS:,}. Received: "
+            f"{num_shards} shards."
         )
     return ShardPlan(set_format, num_images, num_shards, seed)
 

@@ -38,6 +38,7 @@ from gdd_keras.strategy import scalar
 __all__ = [
     "Plan",
     "Stage",
+    "build_networks",
     "build_stages",
     "check_same_data",
     "plan_training",
@@ -119,27 +120,10 @@ def build_stages(config, dataset):
 def _build_stages(config, dataset):
     """Builds both stages on the devices of the current strategy."""
     seed = config.run.seed
-    networks, cgan, matching = config.networks, config.cgan, config.matching
+    cgan, matching = config.cgan, config.matching
     precision = training_precision(config)
-    generator = build_generator(
-        dataset.image_shape,
-        dataset.num_classes,
-        networks.generator,
-        networks.latent_dim,
-        networks.generator_width,
-        seed=seed,
-        # On a single device it would only round otherwise.
-        synchronized=num_replicas() > 1,
-        precision=precision,
-    )
-    discriminator = build_discriminator(
-        dataset.image_shape,
-        dataset.num_classes,
-        networks.discriminator,
-        networks.conditioning,
-        networks.discriminator_width,
-        seed=seed + 1,
-        precision=precision,
+    generator, discriminator = build_networks(
+        config, dataset.image_shape, dataset.num_classes
     )
     shared = {
         "adversarial_loss": cgan.cgan_loss,
@@ -206,6 +190,42 @@ def _build_stages(config, dataset):
             )
         )
     return stages
+
+
+def build_networks(config, image_shape, num_classes):
+    """Builds the generator and the discriminator that both stages train.
+
+    Args:
+        config: `Config`.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of classes.
+
+    Returns:
+        Pair of `keras.Model`.
+    """
+    networks, seed = config.networks, config.run.seed
+    precision = training_precision(config)
+    generator = build_generator(
+        image_shape,
+        num_classes,
+        networks.generator,
+        networks.latent_dim,
+        networks.generator_width,
+        seed=seed,
+        # On a single device it would only round otherwise.
+        synchronized=num_replicas() > 1,
+        precision=precision,
+    )
+    discriminator = build_discriminator(
+        image_shape,
+        num_classes,
+        networks.discriminator,
+        networks.conditioning,
+        networks.discriminator_width,
+        seed=seed + 1,
+        precision=precision,
+    )
+    return generator, discriminator
 
 
 def training_precision(config):

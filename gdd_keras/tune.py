@@ -6,6 +6,8 @@ import sys
 from gdd_keras import cli
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.config import checked_integer
+from gdd_keras.config import make_config
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.tuning.curves import describe_values
@@ -45,6 +47,7 @@ KERASTUNER_TUNER_ID to `chief` on one, which hands out the trials, and to a
 name of their own on the others, which run them."""
 
 _BEST = 5
+_MOST_WORKERS = 256
 
 
 def main(argv=None):
@@ -99,11 +102,7 @@ def _add_arguments(parser):
 
 def _run(arguments):
     role = _role()
-    if arguments.workers < 1:
-        raise InputError(
-            "`--workers` must be an integer >= 1. Received: "
-            f"{arguments.workers}."
-        )
+    checked_integer("--workers", arguments.workers, 1, _MOST_WORKERS)
     tuning, settings, lists = given_search(arguments)
     base = cli.read_config(arguments.config, settings)
     # Everything that needs no TensorFlow is refused before it loads.
@@ -115,6 +114,7 @@ def _run(arguments):
         import tensorflow as tf
 
         from gdd_keras.data import load_dataset
+        from gdd_keras.feasibility import check_training
         from gdd_keras.tuning.search import join
         from gdd_keras.tuning.search import run_search
         from gdd_keras.tuning.search import serve
@@ -123,6 +123,12 @@ def _run(arguments):
     tf.config.set_visible_devices([], "GPU")
     config = cli.resolve_config(base, settings, gpu)
     dataset = load_dataset(config.data, config.run.seed)
+    for layer in space.get("local_layer", [config.matching.local_layer]):
+        check_training(
+            make_config(base=config, local_layer=layer),
+            dataset.image_shape,
+            dataset.num_classes,
+        )
     search = open_search(
         config,
         tuning,
@@ -130,6 +136,7 @@ def _run(arguments):
         dataset.name,
         arguments.search_dir,
         arguments.fresh,
+        stage_1_from=arguments.stage_1_from,
     )
     verbose = 0 if arguments.quiet else 1
     if verbose:
@@ -140,8 +147,7 @@ def _run(arguments):
         return
     with search.locked():
         if arguments.stage_1_from is not None:
-            run = RunDirectory(search.stage_1, config)
-            run.adopt_stage_1(arguments.stage_1_from)
+            RunDirectory(search.stage_1, config, arguments.stage_1_from)
         try:
             if role == "chief":
                 serve(search, verbose)

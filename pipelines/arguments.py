@@ -11,6 +11,8 @@ import pathlib
 import gdd_keras
 from gdd_keras import cli
 from gdd_keras.config import InputError
+from gdd_keras.config import checked_integer
+from gdd_keras.config import make_config
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_warnings
 from gdd_keras.tuning.flags import add_search_flags
@@ -80,11 +82,7 @@ def read_settings(arguments):
             "`num_seeds` must be an integer >= 1 in a pipeline, which judges "
             "each generator. Received: num_seeds=0."
         )
-    if arguments.distilled_ipc < 0:
-        raise InputError(
-            "`--distilled-ipc` must be an integer >= 0. Received: "
-            f"{arguments.distilled_ipc}."
-        )
+    checked_integer("--distilled-ipc", arguments.distilled_ipc, 0, 10**9)
     space = {}
     if arguments.no_search:
         several = [name for name, values in lists.items() if len(values) > 1]
@@ -118,7 +116,19 @@ def open_data(settings):
     """
     with quiet_import():
         from gdd_keras.data import open_raw
-    raw = open_raw(settings.config.data)
+        from gdd_keras.data import training_size
+        from gdd_keras.feasibility import check_training
+    config = settings.config
+    raw = open_raw(config.data)
+    shape = (*training_size(raw, config.data.image_size), raw.channels)
+    for layer in settings.space.get(
+        "local_layer", [config.matching.local_layer]
+    ):
+        check_training(
+            make_config(base=config, local_layer=layer),
+            shape,
+            len(raw.class_names),
+        )
     return dataclasses.replace(settings, data_identity=raw.identity), raw.name
 
 

@@ -142,3 +142,32 @@ def test_help_keeps_the_lines_of_the_description(capsys):
         run_command("toy", "One.\n\n  two", lambda parser: None, None, ["-h"])
     assert stop.value.code == 0
     assert "One.\n\n  two" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "`--some-path` must be text, not empty and without NUL"),
+        ("a\0b", "`--some-path` must be text, not empty and without NUL"),
+        ("\ud800", "`--some-path` must be Unicode text"),
+        ("x" * 256, "`--some-path` must have at most 255 bytes between"),
+        ("xy/" * 2000, "4095 in all. Received: 6000 bytes"),
+    ],
+)
+def test_text_that_can_be_no_path_is_refused(text, message, capsys):
+    for nargs, argv in ((None, f"--some-path={text}"), ("+", "--some-path")):
+
+        def add_flag(parser, nargs=nargs):
+            parser.add_argument("--some-path", nargs=nargs)
+
+        argv = [argv] if nargs is None else [argv, "fine", text]
+        assert run_command("toy", "A.", add_flag, pytest.fail, argv) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_paths_that_are_no_unicode_are_taken(capsys):
+    def add_flag(parser):
+        parser.add_argument("--path")
+
+    argv = ["--path", "caf\udce9"]
+    assert run_command("toy", "A.", add_flag, lambda _: None, argv) == 0

@@ -111,7 +111,7 @@ def test_json_may_leave_keys_out():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"here.json must be a JSON file. Received: "),
+        ("{", r"here.json must hold JSON. Received: "),
         ("[]", r"here.json must hold one JSON object per section \(data, "),
         ('{"run": 3}', "must hold one JSON object per section"),
         ('{"walk": {}}', "here.json has the unknown section `walk`"),
@@ -140,7 +140,11 @@ def test_json_errors_name_the_file(text, message):
         ("omega_g", -0.1, "`omega_g` must be a number >= 0.0. Received: "),
         ("omega_l", float("nan"), "`omega_l` must be a finite number"),
         ("omega_l", float("inf"), "`omega_l` must be a finite number"),
-        ("ipc", 0, "`ipc` must be an integer >= 1. Received: ipc=0."),
+        (
+            "ipc",
+            0,
+            "`ipc` must be an integer >= 1 and <= 1000000. Received: ipc=0.",
+        ),
         ("ipc", 1.0, "`ipc` must be of type int. Received: ipc=1.0 of type"),
         ("ipc", True, "`ipc` must be of type int. Received: ipc=True"),
         ("seed", 2**31, "`seed` must be an integer >= 0 and <= 2147483647"),

@@ -448,14 +448,40 @@ def test_saved_models_that_is_a_file(command, tmp_path):
     (tmp_path / "file").touch()
     for path in ("file", "file/below"):
         message = refused(command, "--saved-models", path)
-        assert "`--saved-models` must be a folder. Received: " in message
+        assert "`--saved-models` must be a folder, or one that" in message
     assert entries(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        (
+            "--local-layer",
+            "nosuch",
+            "`local_layer` must be a layer of convnet3",
+        ),
+        ("--network", "nosuch", "`network`: The network must be one of"),
+        ("--generator-width", 4096, "generator_width=4096"),
+        ("--batch-size", 10**12, "`batch_size` must be an integer >= 2 and <="),
+        ("--image-size", 10**6, "`image_size` must be an integer >= 8 and <="),
+        ("--latent-dim", 10**9, "`latent_dim` must be an integer >= 1 and <="),
+        ("--generator-width", 10**9, "`generator_width` must be an integer"),
+        ("--dataset", "a" * 300, "`--dataset` must have at most 255 bytes"),
+    ],
+)
+def test_refusals_leave_no_run(
+    command, tmp_path, monkeypatch, flag, value, message
+):
+    # The corrected command would else start the next number.
+    monkeypatch.setattr("gdd_keras.memory.total_memory", lambda: 2**32)
+    assert message in refused(command, flag, value)
+    assert entries(tmp_path) == []
 
 
 def test_config_file_that_is_not_there(command):
     code, _, err = command("--config", "absent.json")
     assert code == 2
-    assert "`--config` must be a readable JSON file. Received: absent" in err
+    assert "`--config` must be a file that can be read. Received: absent" in err
 
 
 def test_unknown_key_in_a_config_file(command, tmp_path):
@@ -463,8 +489,8 @@ def test_unknown_key_in_a_config_file(command, tmp_path):
     code, _, err = command("--config", "config.json")
     assert code == 2
     assert err == (
-        "error: config.json, section `run`: unknown key `sed` (did you mean "
-        "seed?). Remove it or correct its name.\n"
+        "error: `--config`: config.json, section `run`: unknown key `sed` "
+        "(did you mean seed?). Remove it or correct its name.\n"
     )
 
 
@@ -553,6 +579,7 @@ class TestStage1From:
         code, out, err = command(*first, "--run-dir", "b")
         assert (code, out) == (2, "")
         assert "empty, which has no config.json" in err
+        assert not (tmp_path / "b").exists()
 
     def test_unfinished_run(self, command, first, tmp_path):
         file = tmp_path / "first" / "state.json"
@@ -562,3 +589,4 @@ class TestStage1From:
         code, out, err = command(*first, "--run-dir", "b")
         assert (code, out) == (2, "")
         assert "whose stage 1 is finished. Received: first" in err
+        assert not (tmp_path / "b").exists()

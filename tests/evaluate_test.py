@@ -535,13 +535,13 @@ def refused(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ipc", "0"), "`ipc` must be an integer >= 1. Received: ipc=0."),
+        (("--ipc", "0"), "1 and <= 1000000. Received: ipc=0."),
         (("--ipc", "1", "0"), "`ipc` must be an integer >= 1"),
         (("--num-seeds", "0"), "`num_seeds` must be an integer >= 1 to score"),
         (("--eval-epochs", "0"), "`eval_epochs` must be"),
         (("--protocol", "stream", "live"), "`protocol` must be one of stream"),
-        (("--eval-seed", "-1"), "`eval_seed` must be"),
-        (("--eval-seed", str(2**31)), "`eval_seed` must be"),
+        (("--eval-seed", "-1"), "`--eval-seed` must be"),
+        (("--eval-seed", str(2**31)), "`--eval-seed` must be"),
         (("--eval-precision", "float16"), "`eval_precision` must be one of"),
         (("--eval-augmentation", "flip"), "`eval_augmentation` must be one"),
         (("--network", NETWORK, "convnet99"), "one of convnet3"),
@@ -550,12 +550,12 @@ def refused(capsys, *arguments):
         (("--image-size", "16"), "(16, 16, 1). Received: a generator of (8,"),
         (
             ("--baselines", "herding"),
-            "`herding` belongs to the protocol `fixed`. Received: --protocol "
-            "stream. Add `fixed`",
+            "`--baselines herding` belongs to the protocol `fixed`. Received: "
+            "--protocol stream. Add `fixed`",
         ),
         (
             ("--protocol", "fixed", "--baselines", "random", "real_stream"),
-            "`real_stream` belongs to the protocol `stream`",
+            "`--baselines real_stream` belongs to the protocol `stream`",
         ),
         (
             ("--selection", "random", "herding"),
@@ -640,9 +640,9 @@ def test_results_are_never_something_else(model, tmp_path, capsys):
     folder.mkdir()
     file = folder / "results.json"
     for text, message in (
-        ("precious", "must be a results file. Received: "),
-        ('{"kind": "gdd_keras results", "form', "must be a results file."),
-        ("[1]", "must be a results file of gdd_keras"),
+        ("precious", "must hold JSON. Received: "),
+        ('{"kind": "gdd_keras results", "form', "must hold JSON."),
+        ("[1]", "must be an object. Received"),
         (
             '{"kind": "gdd_keras results", "format": 2}',
             "must have the format 1. Received: 2.",

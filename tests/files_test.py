@@ -1,4 +1,5 @@
 import os
+import pathlib
 
 import pytest
 
@@ -101,3 +102,32 @@ def test_next_version_refuses_other_content(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="must be a folder. Received.*a file"):
         next_version(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file/below", "but .*file is no folder"),
+        ("dangling/below", "but .*dangling is no folder"),
+        ("new/../other", "with `..` after a folder that does not exist"),
+        ("x" * 201, "a name of more than 200 bytes"),
+        ("", "must end in a name"),
+        ("empty/..", "must be new or empty"),
+    ],
+)
+def test_directories_that_cannot_be_made(tmp_path, monkeypatch, path, message):
+    (tmp_path / "here" / "empty").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "empty" if not path else tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    path = "here/" + path if path.startswith("empty") else path
+    with pytest.raises(InputError, match=f"The output directory .*{message}"):
+        files.check_new_directory(pathlib.Path(path))
+
+
+@pytest.mark.parametrize("path", ["new", "new/below", "empty/../other"])
+def test_directories_that_can_be_made(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    files.check_new_directory(pathlib.Path(path))
+    assert not (tmp_path / "new").exists()

@@ -42,11 +42,11 @@ def test_help_needs_no_tensorflow():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ipc", "0"), "`--ipc` must be an integer >= 1. Received: ipc=0"),
+        (("--ipc", "0"), "`--ipc` must be an integer >= 1. Received: --ipc=0"),
         (("--seed", "-1"), "`--seed` must be an integer >= 0"),
         (
             ("--shards", "0", "--format", "tfds"),
-            "`--shards` must be an integer >= 1. Received: shards=0",
+            "`--shards` must be an integer >= 1. Received: --shards=0",
         ),
         (
             ("--shards", "2"),
@@ -102,7 +102,10 @@ def test_more_shards_than_images(tiny_saved_model, tmp_path):
         *("--format", "tfds", "--shards", "7"),
     )
     assert done.returncode == 2
-    assert "number of images (6). Received: 7 shards" in done.stderr
+    assert (
+        "number of images (6) and at most 100,000. Received: 7 shards"
+        in done.stderr
+    )
     assert done.stdout == ""
 
 

@@ -1,4 +1,5 @@
 import gc
+import json
 import shutil
 import subprocess
 import sys
@@ -237,7 +238,26 @@ def test_lost_variables(tiny_saved_model, tmp_path):
 def test_broken_metadata(tiny_saved_model, tmp_path):
     copy = copied(tiny_saved_model, tmp_path)
     (copy / "metadata.json").write_text("{}")
-    with pytest.raises(InputError, match="must have the field `class_names`"):
+    with pytest.raises(InputError, match="`class_names` must be a list"):
+        load_generator(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"num_classes": 4, "class_names": list("abcd")}, "num_classes"),
+        ({"num_classes": 2, "class_names": list("ab")}, "num_classes"),
+        ({"latent_dim": 7}, "latent_dim"),
+        ({"image_shape": [6, 11, 3]}, "image_shape"),
+    ],
+)
+def test_metadata_of_another_model(tiny_saved_model, tmp_path, changes, field):
+    copy = copied(tiny_saved_model, tmp_path)
+    metadata = json.loads((copy / "metadata.json").read_text())
+    (copy / "metadata.json").write_text(json.dumps({**metadata, **changes}))
+    with pytest.raises(
+        InputError, match=f"metadata.json: `{field}` must be that of the Sav"
+    ):
         load_generator(copy)
 
 

@@ -14,6 +14,7 @@ from gdd_keras import job
 from gdd_keras import training
 from gdd_keras.config import DataConfig
 from gdd_keras.config import make_config
+from gdd_keras.data import load_dataset
 from gdd_keras.export import read_metadata
 from gdd_keras.generator_api import load_generator
 from gdd_keras.job import distill_dataset
@@ -138,9 +139,9 @@ def test_export_without_a_score(config, toy_dataset, tmp_path):
 
 def test_estimate(config, monkeypatch):
     monkeypatch.setattr(training, "_time_steps", lambda stage: 0.5)
-    lines = estimate_cost(
-        dataclasses.replace(config, data=DataConfig(dataset="digits"))
-    )
+    config = dataclasses.replace(config, data=DataConfig(dataset="digits"))
+    dataset = load_dataset(config.data, config.run.seed)
+    lines = estimate_cost(config, dataset, started=0.0)
     assert lines[0] == (
         "data: digits, 8 x 8 x 1, 10 classes, 1,295 train, 143 validation, "
         "359 test images"

@@ -13,7 +13,8 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 # Modules and packages; each imports only from the lines above its own.
 LAYERS = (
     {"config", "machine", "quiet", "sampling"},
-    {"cli", "files", "shards"},
+    {"memory", "schema", "shards"},
+    {"cli", "files"},
     {
         "metadata",
         "partial_sets",
@@ -27,6 +28,7 @@ LAYERS = (
     {"conversion", "distiller", "evaluation", "sharded_sets"},
     {"beam", "distilled_sets", "monitoring"},
     {"training"},
+    {"feasibility"},
     {"job", "tuning"},
     {"reporting"},
     {"convert", "distill", "evaluate", "generate", "report", "tune"},
@@ -40,12 +42,14 @@ WITHOUT_TENSORFLOW = (
     "files",
     "generate",
     "machine",
+    "memory",
     "metadata",
     "partial_sets",
     "quiet",
     "report",
     "reporting",
     "run_directory",
+    "schema",
     "set_formats",
     "sharded_sets",
     "shards",

@@ -2,6 +2,9 @@ import shutil
 
 import pytest
 
+from gdd_keras.config import InputError
+from gdd_keras.metadata import check_class_names
+from gdd_keras.metadata import find_version
 from gdd_keras.metadata import method_name
 from gdd_keras.metadata import model_digest
 
@@ -66,3 +69,38 @@ def test_method_name_says_which_losses_were_used(steps, omega_g, omega_l, name):
 @pytest.mark.parametrize("config", [None, {}, {"cgan": {}}])
 def test_method_name_without_settings(config):
     assert method_name(config) == "generator"
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"), [("model.tflite", "LiteRT"), ("model.onnx", "ONNX")]
+)
+def test_models_of_other_runtimes_are_told_so(tmp_path, file, kind):
+    (tmp_path / "metadata.json").write_text("{}")
+    (tmp_path / file).touch()
+    for path in (tmp_path, tmp_path / file):
+        with pytest.raises(
+            InputError,
+            match=f"^`--model` must be a Sav.*{file}, a {kind}",
+        ):
+            find_version(path, "--model")
+
+
+def test_versions_are_ascii_numbers(version, tmp_path):
+    (tmp_path / "²").mkdir()
+    (tmp_path / "²" / "saved_model.pb").touch()
+    assert find_version(tmp_path) == version
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "b\nc"], "of one line, in Unicode. Received: 'b.nc'"),
+        (["a", " "], "non-empty strings"),
+        (["a", "\ud800"], "in Unicode"),
+        (["a\0"], "non-empty strings"),
+        (["a", "b", "a"], "2 different names of 3"),
+    ],
+)
+def test_class_names(names, message):
+    with pytest.raises(InputError, match=f"toy: `class_names` .*{message}"):
+        check_class_names(names, "toy")

@@ -58,14 +58,14 @@ def test_run_holds_its_config_and_state(tmp_path):
     run = open_run(CONFIG, "digits", parent=tmp_path)
     assert config_from_json(run.config_file.read_text()) == CONFIG
     assert run.state == {"stages": {}, "seconds": 0.0, "done": False}
-    run.save(seconds=2.5, plan=[1])
-    run.save(plan=[2])
+    run.save(seconds=2.5, fingerprint="1")
+    run.save(fingerprint="2")
     again = open_run(CONFIG, "digits", parent=tmp_path)
     assert again.state == {
         "stages": {},
         "seconds": 2.5,
         "done": False,
-        "plan": [2],
+        "fingerprint": "2",
     }
     # Nothing half written stays behind.
     assert sorted(path.name for path in run.path.iterdir()) == [
@@ -142,7 +142,7 @@ def test_damaged_state(tmp_path):
     run = open_run(CONFIG, "digits", parent=tmp_path)
     (run.path / "state.json").write_text("{")
     with pytest.raises(
-        InputError, match="state.json is damaged: .* Start over with `--fresh`"
+        InputError, match="state.json must hold JSON.*start over with `--fresh`"
     ):
         open_run(CONFIG, "digits", parent=tmp_path)
     assert opened(CONFIG, tmp_path, fresh=True) == "digits-2"

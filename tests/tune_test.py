@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
     [
         (
             ["--workers", "0"],
-            "`--workers` must be an integer >= 1. Received: 0",
+            "`--workers` must be an integer >= 1. Received: --workers=0",
         ),
         (["--time-budget", "5"], "`--time-budget` has no meaning in a search"),
         (["--distill-steps", "0"], "`distill_steps` must be an integer >= 1"),
@@ -46,7 +46,10 @@ def folder(tmp_path, monkeypatch):
             ["--tuner", "hyperband", "--omega-g", "0"],
             "`--tuner hyperband` needs 17 or more combinations. Received: 8",
         ),
-        (["--config", "none.json"], "`--config` must be a readable JSON file"),
+        (
+            ["--config", "none.json"],
+            "`--config` must be a file that can be",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_loads(

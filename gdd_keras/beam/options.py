@@ -52,7 +52,7 @@ def make_pipeline(runner, flags):
         options.view_as(TypeOptions).allow_unsafe_triggers = True
     try:
         return apache_beam.Pipeline(options=options)
-    except (AttributeError, ImportError, ValueError) as error:
+    except (AttributeError, ImportError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
             f"`--runner` must be a runner of Beam, such as DirectRunner, with "

@@ -8,6 +8,7 @@ import apache_beam
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.utils.shared import Shared
 
+from gdd_keras.beam.ports import local_ports
 from gdd_keras.beam.urls import UrlSet
 from gdd_keras.beam.urls import is_url
 from gdd_keras.beam.urls import local_version
@@ -154,6 +155,17 @@ class BeamSet(ShardedSet):
             num_shards,
             digest,
         )
+
+    def __enter__(self):
+        with contextlib.ExitStack() as ports:
+            ports.enter_context(local_ports())
+            super().__enter__()
+            self._ports = ports.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        self._ports.close()
+        super().__exit__(*error)
 
     def attach(self, pipeline):
         """Adds to a pipeline what writes the missing shards.

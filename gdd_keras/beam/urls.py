@@ -17,6 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.files import is_version
 from gdd_keras.metadata import find_version
 
 __all__ = ["UrlSet", "is_url", "local_version", "version_at"]
@@ -49,13 +50,13 @@ def version_at(path):
         InputError: If there is none.
     """
     if not is_url(path):
-        return find_version(path)
+        return find_version(path, "--model")
     url = str(path).rstrip("/")
     files = _list(url)
     if _MODEL in files:
         return url
     folders = [name.removesuffix(f"/{_MODEL}") for name in files]
-    versions = [folder for folder in folders if folder.isdigit()]
+    versions = [folder for folder in folders if is_version(folder)]
     if not versions:
         raise InputError(
             "`path` must be a version directory of an exported generator, or "

@@ -6,12 +6,14 @@ import contextlib
 import functools
 import os
 import pathlib
+import stat
 import warnings
 
 import numpy as np
 from PIL import Image
 
 from gdd_keras.config import InputError
+from gdd_keras.data.raw import MAX_PIXELS
 from gdd_keras.data.raw import RawData
 from gdd_keras.data.raw import RawSplit
 from gdd_keras.data.raw import files_identity
@@ -20,7 +22,8 @@ from gdd_keras.data.raw import safe_name
 __all__ = ["open_image_folder"]
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
-_MAX_PIXELS = 64 * 10**6
+# What Pillow decodes by itself: for some others it starts a program.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 _FILES_PER_CHUNK = 256
 
@@ -50,7 +53,8 @@ def open_image_folder(path):
                 f"Received: {path}, without train/. Add the training images."
             )
         train_folder = path
-    files = _files_by_class(train_folder)
+    _check_inside(train_folder, path)
+    files = _files_by_class(train_folder, path)
     if len(files) < 2:
         raise InputError(
             "An image folder must hold one folder of images per class, two "
@@ -61,7 +65,8 @@ def open_image_folder(path):
     class_names = tuple(files)
     splits = {"train": files}
     if train_folder != path and (path / "test").is_dir():
-        splits["test"] = _test_files(path / "test", class_names)
+        _check_inside(path / "test", path)
+        splits["test"] = _test_files(path / "test", class_names, path)
     listed = {
         name: [
             (file, class_names.index(label))
@@ -88,18 +93,18 @@ def open_image_folder(path):
     )
 
 
-def _files_by_class(folder):
+def _files_by_class(folder, root):
     """Returns a dict from class name to its image files, both sorted."""
     files = {}
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if not entry.is_dir() or entry.name.startswith("."):
+    for entry in _entries(folder):
+        if not entry.is_dir():
             continue
-        files[entry.name] = sorted(
-            file
-            for file in entry.iterdir()
-            if file.suffix.lower() in _SUFFIXES
-            and not file.name.startswith(".")
-        )
+        _check_inside(entry, root)
+        files[entry.name] = [
+            file for file in _entries(entry) if file.suffix.lower() in _SUFFIXES
+        ]
+        for file in files[entry.name]:
+            _check_file(file, root)
         if not files[entry.name]:
             raise InputError(
                 "A class folder must hold images "
@@ -109,9 +114,43 @@ def _files_by_class(folder):
     return files
 
 
-def _test_files(folder, class_names):
+def _entries(folder):
+    """Returns what is in a folder and not hidden, sorted."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise _unreadable(folder, error.strerror) from error
+    return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _check_inside(path, root):
+    """Refuses a link that leaves the folder.
+
+    A folder from elsewhere must not decide what else of this machine is read
+    and shows in the generated images.
+    """
+    target = os.path.realpath(path)
+    if not pathlib.Path(target).is_relative_to(root):
+        raise InputError(
+            f"Links of an image folder must stay inside it. Received: {path}, "
+            f"a link to {target}. Copy the images, or remove the link."
+        )
+
+
+def _check_file(file, root):
+    """Refuses an image that is no plain file, which could block for ever."""
+    _check_inside(file, root)
+    try:
+        mode = os.stat(file).st_mode
+    except OSError as error:
+        raise _unreadable(file, error.strerror) from error
+    if not stat.S_ISREG(mode):
+        raise _unreadable(file, "no plain file")
+
+
+def _test_files(folder, class_names, root):
     """Returns the files of the test part, whose classes must be known."""
-    files = _files_by_class(folder)
+    files = _files_by_class(folder, root)
     unknown = [name for name in files if name not in class_names]
     if unknown:
         raise InputError(
@@ -160,13 +199,14 @@ def _quiet_pillow():
 def _opened(file):
     """Opens an image, its header only, and refuses absurd sizes."""
     try:
-        image = Image.open(file)
+        image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(file, str(error)) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    # Damaged files make Pillow raise whatever its parsers run into.
+    except Exception as error:
         raise _unreadable(file, error) from error
     width, height = image.size
-    if width * height > _MAX_PIXELS:
+    if width * height > MAX_PIXELS:
         image.close()
         raise _too_large(file, f"{height}x{width} pixels")
     return image
@@ -174,7 +214,7 @@ def _opened(file):
 
 def _too_large(file, what):
     return InputError(
-        f"Images must have at most {_MAX_PIXELS // 10**6} megapixels. "
+        f"Images must have at most {MAX_PIXELS // 10**6} megapixels. "
         f"Received: {file}: {what}. Shrink or remove it."
     )
 
@@ -182,7 +222,7 @@ def _too_large(file, what):
 def _unreadable(file, error):
     return InputError(
         f"Images must be readable. Received: {file}: {error}. Replace or "
-        "remove this file."
+        "remove it."
     )
 
 
@@ -213,6 +253,6 @@ def _decode(file, channels):
             else:
                 mode = "L" if channels == 1 else "RGB"
                 pixels = np.asarray(image.convert(mode))
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except Exception as error:
             raise _unreadable(file, error) from error
     return pixels.reshape(*pixels.shape[:2], channels)

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from gdd_keras.config import InputError
+from gdd_keras.config import about
 from gdd_keras.data.dataset import Dataset
 from gdd_keras.data.dataset import ImageRows
 from gdd_keras.data.dataset import Split
@@ -19,6 +20,7 @@ from gdd_keras.data.store import store_images
 from gdd_keras.data.tfds import is_tfds_folder
 from gdd_keras.data.tfds import open_tfds
 from gdd_keras.data.tfds import open_tfds_folder
+from gdd_keras.metadata import check_class_names
 
 __all__ = ["load_dataset", "open_raw", "training_size"]
 
@@ -46,10 +48,13 @@ def load_dataset(config, seed):
     """
     raw = open_raw(config)
     size = training_size(raw, config.image_size)
-    stored = store_images(
-        raw, size, config.memory_limit_mb, config.cache_dir or _CACHE_DIR
-    )
-    class_names, labels = _used_classes(raw, stored.labels)
+    with about("dataset"):
+        stored = store_images(
+            raw, size, config.memory_limit_mb, config.cache_dir or _CACHE_DIR
+        )
+        class_names, labels = _used_classes(raw, stored.labels)
+        # Else the export, after all the training, would be first to refuse.
+        check_class_names(class_names, raw.source)
     rows = np.arange(len(labels["train"]))
     test_rows = None
     if raw.test is None and raw.cut_test:
@@ -99,6 +104,12 @@ def open_raw(config):
     Raises:
         InputError: If there is no such data, or if it cannot be used.
     """
+    with about("dataset"):
+        return _open(config)
+
+
+def _open(config):
+    """Returns the `RawData` of whatever kind of data a config names."""
     name = config.dataset
     path = pathlib.Path(name).expanduser()
     if name == "digits":

@@ -3,31 +3,26 @@
 import functools
 import math
 import pathlib
+import warnings
 import zipfile
-import zlib
 
 import numpy as np
 
 from gdd_keras.config import InputError
+from gdd_keras.config import shown
 from gdd_keras.data.raw import CHUNK_BYTES
+from gdd_keras.data.raw import MAX_PIXELS
 from gdd_keras.data.raw import RawData
 from gdd_keras.data.raw import RawSplit
 from gdd_keras.data.raw import safe_name
+from gdd_keras.memory import check_memory
 
 __all__ = ["open_npz"]
 
 _KEYS = {"train": ("images", "labels"), "test": ("test_images", "test_labels")}
-_DAMAGED = (
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# Damaged files make zipfile and NumPy raise whatever they run into.
+_DAMAGED = (Exception,)
+_MAX_LABEL_BYTES = 2**30
 
 
 def open_npz(path):
@@ -131,18 +126,29 @@ def _read_header(path, key, file):
 def _header(path, key):
     """Returns the header of an array, whose values are not read."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            # NumPy's, on headers that it has to mend.
+            warnings.simplefilter("ignore")
             with archive.open(f"{key}.npy") as file:
-                return _read_header(path, key, file)
+                header = _read_header(path, key, file)
+                stored = archive.getinfo(f"{key}.npy").file_size - file.tell()
     except InputError:
         raise
     except _DAMAGED as error:
         raise _damaged(path, error) from error
+    shape, _, dtype = header
+    claimed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or claimed != stored:
+        raise InputError(
+            f"`{key}` must have as many values as its shape says. Received: "
+            f"shape {shown(shape)} of {dtype}, {claimed:,} bytes, with "
+            f"{stored:,} bytes in {path}. Save it again."
+        )
+    return header
 
 
-def _small_array(path, key):
-    """Returns an array that is not one of images, whole."""
-    _header(path, key)
+def _whole_array(path, key):
+    """Returns an array whose header was checked."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return archive[key]
@@ -150,9 +156,29 @@ def _small_array(path, key):
         raise _damaged(path, error) from error
 
 
+def _names_or_labels(path, key, kinds, expected):
+    """Returns an array `(n,)` of some kinds of NumPy, whole."""
+    shape, _, dtype = _header(path, key)
+    if len(shape) != 1 or dtype.kind not in kinds:
+        raise InputError(
+            f"{expected} Received: shape {shown(shape)}, dtype {dtype} in "
+            f"{path}."
+        )
+    num_bytes = shape[0] * dtype.itemsize
+    if num_bytes > _MAX_LABEL_BYTES:
+        raise InputError(
+            f"`{key}` must have at most {_MAX_LABEL_BYTES:,} bytes. Received: "
+            f"{num_bytes:,} in {path}. Save shorter names, or integers."
+        )
+    values = _whole_array(path, key)
+    if dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "replace")
+    return values
+
+
 def _image_shape(path, key):
     """Returns `(n, height, width, channels)` after checking the header."""
-    shape, _, dtype = _header(path, key)
+    shape, fortran_order, dtype = _header(path, key)
     if dtype != np.uint8 and dtype.kind != "f":
         raise InputError(
             f"`{key}` must be uint8, or floats in [0, 1]. Received: dtype "
@@ -166,26 +192,30 @@ def _image_shape(path, key):
             f"width, 1 or 3). Received: {shape} in {path}. Put the channels "
             "last."
         )
+    if shape[1] * shape[2] > MAX_PIXELS:
+        raise InputError(
+            f"`{key}` must have images of at most {MAX_PIXELS // 10**6} "
+            f"megapixels. Received: {shape[1]}x{shape[2]} in {path}. Shrink "
+            "them."
+        )
+    if fortran_order:
+        check_memory(
+            math.prod(shape) * dtype.itemsize,
+            f"Arrays in Fortran order, such as `{key}` of {path},",
+            "Save it with `np.ascontiguousarray`.",
+        )
     return shape
 
 
 def _labels(path, key):
     """Returns labels `(n,)`, integers or strings."""
-    labels = _small_array(path, key)
-    if labels.ndim != 1 or labels.dtype.kind not in "iuUS":
-        raise InputError(
-            f"`{key}` must be integers or strings of shape (n,). Received: "
-            f"shape {labels.shape}, dtype {labels.dtype} in {path}. Turn "
-            "one-hot labels into integers with `.argmax(axis=1)`."
-        )
-    return _as_text(labels)
-
-
-def _as_text(values):
-    """Returns byte strings as text, anything else unchanged."""
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8", "replace")
-    return values
+    return _names_or_labels(
+        path,
+        key,
+        "iuUS",
+        f"`{key}` must be integers or strings of shape (n,); one-hot labels "
+        "become integers with `.argmax(axis=1)`.",
+    )
 
 
 def _classes(path, keys, labels):
@@ -193,14 +223,13 @@ def _classes(path, keys, labels):
     found = np.unique(labels)
     if "class_names" not in keys:
         return found, tuple(str(value) for value in found)
-    names = _small_array(path, "class_names")
-    if names.ndim != 1 or names.dtype.kind not in "US":
-        raise InputError(
-            "`class_names` must be strings of shape (num_classes,). "
-            f"Received: shape {names.shape}, dtype {names.dtype} in {path}. "
-            "Save them as `np.array([...])` of strings."
-        )
-    names = _as_text(names)
+    names = _names_or_labels(
+        path,
+        "class_names",
+        "US",
+        "`class_names` must be strings of shape (num_classes,), as from "
+        "`np.array([...])`.",
+    )
     if found.dtype.kind == "U":
         values = names
     elif len(names) > found[-1] and found[0] >= 0:
@@ -254,7 +283,7 @@ def _chunks(path, key):
     shape, fortran_order, dtype = _header(path, key)
     if fortran_order:
         # Column-major rows are scattered over the file: read it whole.
-        yield _small_array(path, key)
+        yield _whole_array(path, key)
         return
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
     rows_at_once = max(1, CHUNK_BYTES // row_bytes)

@@ -10,6 +10,7 @@ from gdd_keras.data.registry import Preparation
 
 __all__ = [
     "CHUNK_BYTES",
+    "MAX_PIXELS",
     "RawData",
     "RawSplit",
     "files_identity",
@@ -18,6 +19,8 @@ __all__ = [
 
 # Pixels read at once: large enough to be fast, small beside TensorFlow.
 CHUNK_BYTES = 8 * 2**20
+# Larger images are slips, or made to fill the memory of whoever opens them.
+MAX_PIXELS = 64 * 10**6
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,13 @@ import hashlib
 import json
 import math
 import pathlib
+import shutil
 
 import numpy as np
 
 from gdd_keras.config import InputError
 from gdd_keras.data.resizing import fit_images
+from gdd_keras.files import nearest_existing
 from gdd_keras.files import new_directory
 from gdd_keras.files import write_json
 
@@ -66,6 +68,7 @@ def store_images(raw, size, memory_limit_mb, cache_dir):
     folder = pathlib.Path(cache_dir).expanduser()
     folder /= f"{raw.name}-{size[0]}x{size[1]}-{digest}"
     if not folder.exists():
+        _check_space(raw, count * math.prod(shape), folder)
         _write_cache(raw, shape, folder)
     return _open_cache(folder)
 
@@ -86,6 +89,22 @@ def _read_to_memory(raw, shape):
     return StoredImages(
         images, labels, _fingerprint(digest, labels, raw.class_names), False
     )
+
+
+def _check_space(raw, num_bytes, folder):
+    """Refuses a cache that the disk cannot hold, before hours of writing.
+
+    A small compressed file can hold more zeros than any disk.
+    """
+    free = shutil.disk_usage(nearest_existing(folder)).free
+    if num_bytes > free:
+        raise InputError(
+            f"The cache of {raw.source} must fit on the disk of {folder}, "
+            f"{free / 2**30:,.1f} GB free. Received: "
+            f"{num_bytes / 2**30:,.1f} GB of pixels. Free some space, choose "
+            "another folder with `--cache-dir`, or make the images smaller "
+            "with `--image-size`."
+        )
 
 
 def _write_cache(raw, shape, folder):

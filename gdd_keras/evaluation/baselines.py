@@ -65,6 +65,11 @@ def baseline_source(
     return FixedSet(lambda seed: (images, labels), len(labels))
 
 
+def num_candidates(config):
+    """Returns how many images of each class a selection chooses from."""
+    return max(config.candidates, 10 * config.ipc)
+
+
 def generator_source(
     generator, dataset, config, protocol, selection="random", reference=None
 ):
@@ -118,9 +123,7 @@ def _real_choice(name, split, reference, seed):
 def _selected_set(generator, dataset, config, choice, reference):
     """Returns `make` of `FixedSet`: the chosen ones of many candidates."""
     num_classes = dataset.num_classes
-    make_candidates = generated_set(
-        generator, max(config.candidates, 10 * config.ipc)
-    )
+    make_candidates = generated_set(generator, num_candidates(config))
     targets = [
         reference.features(
             dataset.train.images[

@@ -88,7 +88,7 @@ def plan_rows(
     for name in baselines:
         if BASELINES[name] not in (*protocols, "full_size"):
             raise InputError(
-                f"The baseline `{name}` belongs to the protocol "
+                f"`--baselines {name}` belongs to the protocol "
                 f"`{BASELINES[name]}`. Received: --protocol "
                 f"{' '.join(protocols)}. Add `{BASELINES[name]}`, or leave "
                 f"`{name}` out."

@@ -2,13 +2,13 @@
 
 import contextlib
 import fcntl
-import json
 import pathlib
 
 from gdd_keras.config import InputError
 from gdd_keras.files import write_bytes
 from gdd_keras.files import write_json
 from gdd_keras.metadata import SCORE_KEY
+from gdd_keras.schema import read_object
 
 __all__ = ["FORMAT", "KIND", "RESULTS_NAME", "Results"]
 
@@ -210,13 +210,8 @@ def check_directory(directory):
 
 def _parsed(file):
     """Reads a results file, or raises `InputError`."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} must be a results file. Received: {error}. Move it away."
-        ) from error
-    if not isinstance(content, dict) or content.get("kind") != KIND:
+    content = read_object(file, "Move it away.").value
+    if content.get("kind") != KIND:
         raise InputError(
             f"{file} must be a results file of gdd_keras. Received: something "
             "else. Choose another folder."

@@ -1,11 +1,14 @@
 """Generator, discriminator, classifiers, and the pool of stage 2."""
 
 from gdd_keras.networks.classifiers import build_classifier
+from gdd_keras.networks.classifiers import check_network
 from gdd_keras.networks.classifiers import classifier_names
 from gdd_keras.networks.classifiers import feature_extractor
 from gdd_keras.networks.discriminator import build_discriminator
 from gdd_keras.networks.generator import build_generator
 from gdd_keras.networks.model_pool import ModelPool
+from gdd_keras.networks.model_pool import check_pool
+from gdd_keras.networks.outline import outline
 from gdd_keras.networks.precision import fast_precision
 from gdd_keras.networks.work import count_multiply_adds
 
@@ -14,8 +17,11 @@ __all__ = [
     "build_classifier",
     "build_discriminator",
     "build_generator",
+    "check_network",
+    "check_pool",
     "classifier_names",
     "count_multiply_adds",
     "fast_precision",
     "feature_extractor",
+    "outline",
 ]

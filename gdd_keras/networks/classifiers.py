@@ -10,19 +10,24 @@ Reference:
 """
 
 import importlib
+import inspect
 
 import keras
 from keras import layers
 
 from gdd_keras.config import InputError
+from gdd_keras.config import about
+from gdd_keras.config import shown
 from gdd_keras.networks.initializers import seeded_initializers
 from gdd_keras.networks.initializers import small_uniform
 from gdd_keras.networks.normalization import InstanceNormalization
+from gdd_keras.networks.outline import outline
 from gdd_keras.networks.precision import layer_precision
 
 __all__ = [
     "alexnet",
     "build_classifier",
+    "check_network",
     "classifier_names",
     "convnet3",
     "feature_extractor",
@@ -187,6 +192,30 @@ def build_classifier(
     return model
 
 
+def check_network(field, name, image_shape, num_classes):
+    """Refuses a network that cannot be built; builds next to nothing.
+
+    Args:
+        field: Setting that names it, for an error.
+        name: As in `build_classifier`.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of classes.
+
+    Returns:
+        The network; of those of this package without values, see `outline`.
+
+    Raises:
+        InputError: If it is unknown, cannot be imported, or is no such
+            network.
+    """
+
+    def build():
+        return build_classifier(name, image_shape, num_classes)
+
+    with about(field):
+        return outline(build) if name in _BUILDERS else build()
+
+
 def feature_extractor(classifier, layer_names):
     """Exposes inner layers of a classifier as a submodel sharing its weights.
 
@@ -291,10 +320,11 @@ def _head(x, num_classes):
 def _import_function(name):
     """Imports `package.module:function`."""
     module_name, _, function_name = str(name).partition(":")
-    if not function_name:
+    words = [*module_name.split("."), function_name]
+    if not all(word.isidentifier() for word in words):
         raise InputError(
             f"The network must be one of {', '.join(_BUILDERS)}, or "
-            f"`package.module:function`. Received: {name}."
+            f"`package.module:function`. Received: {shown(name)}."
         )
     try:
         function = getattr(importlib.import_module(module_name), function_name)
@@ -303,9 +333,11 @@ def _import_function(name):
             f"The network `{name}` cannot be imported: {error}. It must be "
             "`package.module:function` on the Python path."
         ) from error
-    if not callable(function):
+    try:
+        inspect.signature(function).bind((8, 8, 1), 2)
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"The network `{name}` must be a function of (image_shape, "
-            f"num_classes). Received: {type(function).__name__}."
-        )
+            f"num_classes). Received: {type(function).__name__} ({error})."
+        ) from error
     return function

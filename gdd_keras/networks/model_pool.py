@@ -8,14 +8,47 @@ from gdd_keras.config import POOL_NETWORKS
 from gdd_keras.config import InputError
 from gdd_keras.losses import classification_loss
 from gdd_keras.networks.classifiers import build_classifier
+from gdd_keras.networks.classifiers import check_network
 from gdd_keras.networks.classifiers import feature_extractor
 from gdd_keras.strategy import apply_gradients
 from gdd_keras.strategy import scalar
 
-__all__ = ["ModelPool"]
+__all__ = ["ModelPool", "check_pool"]
 
 # DiM's pool holds narrow ResNets.
 _POOL_ARGUMENTS = {"resnet10": {"width": 32}, "resnet18": {"width": 32}}
+
+
+def check_pool(names, local_layers, image_shape, num_classes):
+    """Refuses a pool that could not be built; builds next to nothing.
+
+    Args:
+        names: As in `ModelPool`.
+        local_layers: As there.
+        image_shape: `(height, width, channels)`.
+        num_classes: Number of classes.
+
+    Raises:
+        InputError: If a network or a layer does not exist.
+    """
+    layers = _layers_of_all(tuple(names), tuple(local_layers))
+    for name, layer in dict.fromkeys(zip(names, layers, strict=True)):
+        network = check_network("pool", name, image_shape, num_classes)
+        feature_extractor(network, [layer])
+
+
+def _layers_of_all(names, local_layers):
+    """Returns one layer for each network, or raises `InputError`."""
+    if len(local_layers) == 1:
+        local_layers *= len(names)
+    if len(local_layers) != len(names):
+        known = " ".join(map(str, names or POOL_NETWORKS))
+        raise InputError(
+            "`local_layer` must be one name, or one for each network of "
+            f"the pool ({known}). Received: {len(local_layers)} names for "
+            f"{len(names)} networks."
+        )
+    return local_layers
 
 
 class ModelPool:
@@ -57,16 +90,7 @@ class ModelPool:
         precision=None,
     ):
         names = tuple(names)
-        local_layers = tuple(local_layers)
-        if len(local_layers) == 1:
-            local_layers *= len(names)
-        if len(local_layers) != len(names):
-            known = " ".join(map(str, names or POOL_NETWORKS))
-            raise InputError(
-                "`local_layer` must be one name, or one for each network of "
-                f"the pool ({known}). Received: {len(local_layers)} names for "
-                f"{len(names)} networks."
-            )
+        local_layers = _layers_of_all(names, tuple(local_layers))
         self.names = names
         self.local_layers = local_layers
         self.seed = seed

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 from gdd_keras.config import InputError
+from gdd_keras.files import check_can_be_made
 from gdd_keras.files import new_directory
 from gdd_keras.files import write_bytes
 from gdd_keras.files import write_text
@@ -53,14 +54,8 @@ def check_output(path):
             f"nothing added. Received: {path}, which holds something else. "
             "Choose another, or remove it."
         )
-    above = path.absolute().parent
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(
-            f"`--output` must be in a folder that can be written. Received: "
-            f"{path}. Choose another."
-        )
+    # It is renamed as a whole, so what counts is the folder around it.
+    check_can_be_made(path.absolute().parent, "The folder around `--output`")
     return path
 
 

@@ -10,7 +10,7 @@ from gdd_keras.reporting.records import FULL
 from gdd_keras.reporting.records import Record
 from gdd_keras.reporting.records import Row
 from gdd_keras.reporting.records import Setting
-from gdd_keras.reporting.schema import read_object
+from gdd_keras.schema import read_object
 
 __all__ = ["Results", "read_record", "read_results", "results_file"]
 

@@ -9,8 +9,8 @@ from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import read_metadata
 from gdd_keras.reporting.curves import read_curves
 from gdd_keras.reporting.results import read_record
-from gdd_keras.reporting.schema import Place
-from gdd_keras.reporting.schema import read_object
+from gdd_keras.schema import Place
+from gdd_keras.schema import read_object
 
 __all__ = ["Run", "is_run", "read_run"]
 

@@ -11,8 +11,11 @@ from gdd_keras.config import InputError
 from gdd_keras.config import TuningConfig
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
+from gdd_keras.config import make_config
 from gdd_keras.files import write_json
+from gdd_keras.run_directory import check_stage_1
 from gdd_keras.run_directory import numbered_folders
+from gdd_keras.schema import read_object
 
 __all__ = ["Search", "is_search", "open_search", "read_search"]
 
@@ -100,16 +103,16 @@ def read_search(path):
     path = pathlib.Path(path)
     file = path / _SETTINGS
     try:
-        content = json.loads(file.read_text())
+        content = read_object(file, "").value
         if (content["kind"], content["format"]) != (_KIND, _FORMAT):
             raise ValueError("another kind or format")
         return Search(
             path=path,
             config=config_from_json(json.dumps(content["config"]), str(file)),
             tuning=TuningConfig(**content["tuning"]),
-            space={k: tuple(v) for k, v in content["space"].items()},
+            space=_checked_space(content["space"]),
         )
-    except (OSError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(
             f"{file} must be the settings of a search, as this version writes "
             f"them. Received: {error}. Choose another folder with "
@@ -117,8 +120,23 @@ def read_search(path):
         ) from error
 
 
+def _checked_space(values):
+    """Returns the values to search, each one that a config takes."""
+    for name, choices in values.items():
+        for choice in choices:
+            make_config(**{name: choice})
+    return {name: tuple(choices) for name, choices in values.items()}
+
+
 def open_search(
-    config, tuning, space, name, search_dir=None, fresh=False, parent="runs"
+    config,
+    tuning,
+    space,
+    name,
+    search_dir=None,
+    fresh=False,
+    parent="runs",
+    stage_1_from=None,
 ):
     """Finds the search that these settings belong to, or makes a new one.
 
@@ -133,6 +151,8 @@ def open_search(
         search_dir: Folder to use, or `None`.
         fresh: Start over in a new folder.
         parent: Where numbered searches lie.
+        stage_1_from: Folder of the run that stage 1 will be taken from, to
+            be refused before there is a folder; or `None`.
 
     Returns:
         `Search`, its settings written.
@@ -152,6 +172,8 @@ def open_search(
         if not fresh:
             path = next((p for p in existing if _fits(p, wanted)), path)
     search = dataclasses.replace(wanted, path=path)
+    if stage_1_from is not None:
+        check_stage_1(stage_1_from, config, search.stage_1)
     try:
         search.save()
     except OSError as error:

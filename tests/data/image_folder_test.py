@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 
@@ -156,4 +157,59 @@ def test_truncated_image_is_named(make_folder, load):
     content = (folder / "a/2.png").read_bytes()
     (folder / "a/2.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"must be readable.*a/2\.png"):
+        load(folder)
+
+
+def test_links_inside_the_folder_are_followed(make_folder, load):
+    folder = make_folder(two_classes("train/"))
+    (folder / "train/cat/link.png").symlink_to("0.png")
+    (folder / "train/cat/again.png").symlink_to(folder / "train/cat/link.png")
+    dataset = load(folder)
+    assert len(dataset.train) + len(dataset.validation) == 10
+
+
+@pytest.mark.parametrize("link", ["train/cat/9.png", "train/owl", "test"])
+def test_links_that_leave_the_folder_are_named(make_folder, load, link):
+    outside = make_folder(two_classes(), "outside")
+    folder = make_folder(two_classes("train/"))
+    target = {"9.png": "cat/0.png", "owl": "cat", "test": "."}
+    (folder / link).symlink_to(outside / target[link.split("/")[-1]])
+    with pytest.raises(
+        InputError, match=rf"must stay inside it.*/{link}, a li"
+    ):
+        load(folder)
+
+
+def test_what_is_no_plain_file_is_named(make_folder, load):
+    folder = make_folder(two_classes())
+    for name, reason in (
+        ("pipe.png", "no plain file"),
+        ("loop.png", "Too many levels"),
+        ("dangling.png", "No such file"),
+        ("folder.png", "no plain file"),
+    ):
+        path = folder / "cat" / name
+        if name == "pipe.png":
+            os.mkfifo(path)
+        elif name == "folder.png":
+            path.mkdir()
+        else:
+            path.symlink_to(name if name == "loop.png" else "none.png")
+        with pytest.raises(InputError, match=rf"cat/{name}: {reason}"):
+            load(folder)
+        path.rmdir() if name == "folder.png" else path.unlink()
+
+
+def test_a_format_that_starts_a_program_is_refused(make_folder, load):
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n"
+    folder = make_folder(two_classes(**{"cat/9.png": postscript}))
+    with pytest.raises(InputError, match="must be readable.*cat/9.png"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\udcff"])
+def test_class_names_that_no_export_takes_are_refused(make_folder, load, name):
+    folder = make_folder(two_classes())
+    (folder / "cat").rename(folder / name)
+    with pytest.raises(InputError, match="`class_names` must hold non-empty"):
         load(folder)

@@ -176,5 +176,48 @@ def test_an_array_shorter_than_it_claims_is_explained(tmp_path, load):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", claimed.getvalue() + bytes(100))
         archive.writestr("labels.npy", labels.getvalue())
-    with pytest.raises(InputError, match="must be a readable archive"):
+    message = r"`images` must have as many.*640 bytes, with 100 bytes"
+    with pytest.raises(InputError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize("key", ["images", "labels"])
+@pytest.mark.parametrize("shape", [(2**62,), (2**40, 8, 8), (-1, 8, 8)])
+def test_claimed_shapes_are_refused_before_allocating(
+    tmp_path, load, key, shape
+):
+    members = {"images": NOISE, "labels": np.arange(10) % 2}
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name, array in members.items():
+            file = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                file,
+                {
+                    "descr": array.dtype.str,
+                    "fortran_order": False,
+                    "shape": shape if name == key else array.shape,
+                },
+            )
+            archive.writestr(f"{name}.npy", file.getvalue() + array.tobytes())
+    with pytest.raises(InputError, match=f"`{key}` must have as many values"):
+        load(tmp_path / "x.npz")
+
+
+def test_images_beyond_the_limit_are_refused(make_npz, load):
+    images = np.broadcast_to(np.uint8(0), (2, 1, 64_000_001))
+    path = make_npz(images=images, labels=np.array([0, 1]))
+    with pytest.raises(InputError, match="at most 64 megapixels.*1x64000001"):
+        load(path)
+
+
+def test_labels_beyond_the_limit_are_refused(make_npz, load, monkeypatch):
+    monkeypatch.setattr(npz, "_MAX_LABEL_BYTES", 79)
+    with pytest.raises(InputError, match="`labels` must have at most 79 bytes"):
+        load(make_npz())
+
+
+def test_fortran_order_must_fit_into_the_memory(make_npz, load, monkeypatch):
+    monkeypatch.setattr("gdd_keras.memory.total_memory", lambda: 100)
+    path = make_npz(images=np.asfortranarray(NOISE))
+    with pytest.raises(InputError, match="Fortran order.*ascontiguousarray"):
         load(path)

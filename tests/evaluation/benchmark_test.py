@@ -176,7 +176,7 @@ class TestPlan:
     def test_baseline_of_another_protocol(self, name, protocol, wanted):
         with pytest.raises(
             InputError,
-            match=f"The baseline `{name}` belongs to the protocol `{wanted}`. "
+            match=f"`--baselines {name}` belongs to the protocol `{wanted}`. "
             f"Received: --protocol {protocol}. Add `{wanted}`, or leave",
         ):
             plan_rows(["gdd"], [name], protocols=[protocol])

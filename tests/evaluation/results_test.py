@@ -190,9 +190,9 @@ def test_other_data(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"kind": "gdd_keras res', "must be a results file. Received: "),
-        ("\x00\x80", "must be a results file. Received: "),
-        ("[1]", "must be a results file of gdd_keras. Received: something"),
+        ('{"kind": "gdd_keras res', "must hold JSON. Received: "),
+        ("\x00\x80", "must be UTF-8 text. Received: "),
+        ("[1]", "must be an object. Received: .*Move it away."),
         ('{"kind": "other"}', "a results file of gdd_keras"),
         (
             '{"kind": "gdd_keras results", "format": 9}',

@@ -66,7 +66,7 @@ def test_a_file_is_refused(tmp_path):
     (tmp_path / "report").touch()
     with pytest.raises(InputError, match="must be a folder. Received.*a file"):
         check_output(tmp_path / "report")
-    with pytest.raises(InputError, match="a folder that can be written"):
+    with pytest.raises(InputError, match="must be a folder, or one that can"):
         check_output(tmp_path / "report" / "below")
 
 

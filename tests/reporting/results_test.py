@@ -43,7 +43,7 @@ def test_damaged_json_names_the_place(tmp_path):
     for text, place in (
         ('{\n"kind": "gdd', "line 2 column 9"),
         ("", "line 1 column 1"),
-        ('{"kind": NaN}', "NaN, which is no JSON number"),
+        ('{"kind": NaN}', "NaN, which is no finite number"),
         ("[" * 100_000, "recursion"),
     ):
         file.write_text(text)
@@ -63,7 +63,7 @@ def test_damaged_json_names_the_place(tmp_path):
         ({"kind": "other"}, "kind 'gdd_keras results'.*Received: kind 'other'"),
         ({"format": 2}, "format 1. Received: format=2. Report it with"),
         ({"dataset": 3}, "`dataset` must be an object. Received: 3. Mend"),
-        ({"dataset": {}}, "`dataset.name` must be a string. Received: null"),
+        ({"dataset": {}}, "`dataset.name` must be a string. Received: nothing"),
         ({"commands": [1]}, r"`commands\[0\]` must be a string. Received: 1"),
         ({"records": {}}, "`records` must be a list. Received: {}"),
         ({"records": [3]}, r"`records\[0\]` must be an object"),
@@ -126,7 +126,7 @@ def test_wrong_shape(results, results_folder):
 
 def test_unreadable_file(tmp_path):
     (tmp_path / "results.json").mkdir()
-    with pytest.raises(InputError, match="must be a file that can be read"):
+    with pytest.raises(InputError, match="must be a file. Received"):
         read(tmp_path)
 
 

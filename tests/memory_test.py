@@ -1,0 +1,36 @@
+import pytest
+
+from gdd_keras import memory
+from gdd_keras.config import InputError
+from gdd_keras.memory import check_memory
+from gdd_keras.memory import check_stored_set
+from gdd_keras.memory import total_memory
+
+
+@pytest.mark.parametrize(
+    ("content", "limit"), [("5000\n", 5000), ("max\n", None)]
+)
+def test_a_container_may_have_less(monkeypatch, tmp_path, content, limit):
+    machine = memory.psutil.virtual_memory().total
+    (tmp_path / "limit").write_text(content)
+    names = (str(tmp_path / "limit"), str(tmp_path / "absent"))
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", names)
+    assert total_memory() == (limit or machine)
+
+
+def test_what_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "total_memory", lambda: 2 * 2**30)
+    check_memory(2 * 2**30, "Toys", "Lower `toys`.")
+    with pytest.raises(
+        InputError,
+        match=r"^Toys must fit into the memory, 2.0 GB here. Received: 3.0 GB "
+        "or more. Lower `toys`.$",
+    ):
+        check_memory(3 * 2**30, "Toys", "Lower `toys`.")
+
+
+def test_a_stored_set_is_counted_in_bytes(monkeypatch):
+    monkeypatch.setattr(memory, "total_memory", lambda: 7 * 3 * 8 * 9)
+    check_stored_set(7, (8, 9, 1), 3)
+    with pytest.raises(InputError, match=r"ipc=8 of 3 classes.*`--ipc`"):
+        check_stored_set(8, (8, 9, 1), 3)
