@@ -112,19 +112,20 @@ def _run(arguments):
     # Refuses a folder that holds something else before hours of training.
     next_version(pathlib.Path(arguments.saved_models) / dataset.name)
     run = open_run(config, dataset.name, arguments.run_dir, arguments.fresh)
-    if arguments.stage_1_from is not None:
-        run.adopt_stage_1(arguments.stage_1_from)
-    if not arguments.quiet:
-        print(f"run: {run.path} (preset {config.run.preset})")
-    result = distill_dataset(
-        config,
-        run,
-        arguments.saved_models,
-        dataset,
-        verbose=0 if arguments.quiet else 1,
-        started=started,
-        profile=arguments.profile,
-    )
+    with run.locked():
+        if arguments.stage_1_from is not None:
+            run.adopt_stage_1(arguments.stage_1_from)
+        if not arguments.quiet:
+            print(f"run: {run.path} (preset {config.run.preset})")
+        result = distill_dataset(
+            config,
+            run,
+            arguments.saved_models,
+            dataset,
+            verbose=0 if arguments.quiet else 1,
+            started=started,
+            profile=arguments.profile,
+        )
     _print_last_screen(result)
 
 

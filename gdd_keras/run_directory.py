@@ -1,5 +1,6 @@
 """The folder of a run: its config, its progress, and how to find it again."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -11,6 +12,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
 from gdd_keras.files import new_directory
+from gdd_keras.files import take_lock
 from gdd_keras.files import write_json
 from gdd_keras.files import write_text
 
@@ -18,6 +20,7 @@ __all__ = ["RunDirectory", "numbered_folders", "open_run"]
 
 _CONFIG = "config.json"
 _STATE = "state.json"
+_LOCK = ".lock"
 
 # What makes a run another run; on which devices it trains does not.
 _RUN_SECTIONS = {
@@ -82,6 +85,30 @@ class RunDirectory:
     def checkpoints(self, stage):
         """Returns the folder of a stage's checkpoints."""
         return self.path / "checkpoints" / stage
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Keeps a second process from continuing the same run.
+
+        A finished run is only read, and not locked.
+
+        Raises:
+            InputError: If one does.
+        """
+        if self.state["done"]:
+            yield
+            return
+        with take_lock(
+            self.path / _LOCK,
+            InputError(
+                f"The run in {self.path} must not be going on already. "
+                "Received: another process trains it. Wait for it, stop it, "
+                "or choose another folder with `--run-dir`."
+            ),
+        ):
+            # The other process may have ended only now.
+            self.state = _read_state(self.path)
+            yield
 
     def save(self, **changes):
         """Merges changes into the state and writes it."""

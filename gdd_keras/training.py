@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import pathlib
 import statistics
 import time
 
@@ -20,6 +21,8 @@ from gdd_keras.config import RunError
 from gdd_keras.data.dataset import Dataset
 from gdd_keras.data.pipeline import training_batches
 from gdd_keras.distiller import GenerativeDistiller
+from gdd_keras.files import remove_path
+from gdd_keras.interruption import PostponedSignals
 from gdd_keras.monitoring import HeldOutAccuracy
 from gdd_keras.monitoring import ImageGrid
 from gdd_keras.monitoring import Profile
@@ -265,10 +268,12 @@ def train_stage(
             trainer.discriminator_optimizer,
         )
     ]
-    if manager.latest_checkpoint is not None or progress["done"]:
-        _restore(manager)
+    checkpoints = _checkpoints(manager)
+    if checkpoints or progress["done"]:
+        _restore(manager, checkpoints)
     if progress["done"]:
         return
+    _remove_leftovers(manager)
     done = scalar(trainer.step) - first_step
     epochs = min(plan.epochs, last_epoch or plan.epochs)
     if epochs < plan.epochs and done >= epochs * plan.steps_per_epoch:
@@ -289,25 +294,50 @@ def train_stage(
             rates,
         ),
     ]
-    with contextlib.ExitStack() as writers:
+    with PostponedSignals() as signals, contextlib.ExitStack() as writers:
         callbacks += _monitors(stage, run, config, writers)
-        callbacks.append(Checkpoint(manager, save_progress))
+        execution = _execution(stage, config)
+        callbacks.append(Checkpoint(manager, save_progress, signals, execution))
         if plan.seconds is not None:
             callbacks.append(Deadline(plan.seconds))
         if profile:
             callbacks.append(Profile(run.tensorboard(stage.name)))
-        trainer.fit(
-            stage.batches(scalar(trainer.step)),
-            initial_epoch=done // plan.steps_per_epoch,
-            epochs=epochs,
-            steps_per_epoch=plan.steps_per_epoch,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=verbose,
-        )
-    progress["done"] = epochs == plan.epochs
-    progress["steps"] = scalar(trainer.step) - first_step
-    save_progress()
+        for part in _epochs_left(plan, done, epochs):
+            trainer.fit(
+                stage.batches(scalar(trainer.step)),
+                **part,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=verbose,
+            )
+            if trainer.stop_training:
+                break
+        progress["done"] = epochs == plan.epochs
+        progress["steps"] = scalar(trainer.step) - first_step
+        save_progress()
+
+
+def _epochs_left(plan, done, epochs):
+    """Returns what `fit` is to do, call by call.
+
+    Args:
+        plan: `Plan`.
+        done: Steps of it that are done.
+        epochs: Epochs of it to reach.
+
+    Returns:
+        List of arguments. An epoch that was interrupted gets a call of its
+        own, since all epochs of a call are equally long.
+    """
+    whole, begun = divmod(done, plan.steps_per_epoch)
+    parts = []
+    if begun:
+        parts.append((whole, whole + 1, plan.steps_per_epoch - begun))
+        whole += 1
+    if whole < epochs or not parts:
+        parts.append((whole, epochs, plan.steps_per_epoch))
+    names = ("initial_epoch", "epochs", "steps_per_epoch")
+    return [dict(zip(names, part, strict=True)) for part in parts]
 
 
 def _monitors(stage, run, config, writers):
@@ -499,9 +529,29 @@ def _variables(state):
     return variables
 
 
-def _restore(manager):
+def _checkpoints(manager):
+    """Returns the paths of all checkpoints, oldest first."""
+    if manager.checkpoints:
+        return manager.checkpoints
+    # Their list, a file of its own, may be lost or damaged.
+    found = pathlib.Path(manager.directory).glob("ckpt-*.index")
+    paths = [str(path.with_suffix("")) for path in found]
+    return sorted(paths, key=lambda path: int(path.rpartition("-")[2]))
+
+
+def _remove_leftovers(manager):
+    """Removes files of checkpoints that a killed process did not finish."""
+    if not manager.checkpoints:
+        return
+    known = [pathlib.Path(path).name for path in manager.checkpoints]
+    for path in pathlib.Path(manager.directory).glob("*"):
+        if path.name != "checkpoint" and path.stem not in known:
+            remove_path(path)
+
+
+def _restore(manager, checkpoints):
     """Restores the newest checkpoint that can be read."""
-    for path in reversed(manager.checkpoints):
+    for path in reversed(checkpoints):
         try:
             status = manager.checkpoint.restore(path)
             status.assert_existing_objects_matched()

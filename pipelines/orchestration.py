@@ -10,6 +10,8 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+from gdd_keras.config import InputError
+from gdd_keras.files import take_lock
 from gdd_keras.files import write_bytes
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_warnings
@@ -51,10 +53,18 @@ def run_pipeline(
         List of `Step`, in the order of the run.
 
     Raises:
-        InputError: If a setting or the data cannot be used.
+        InputError: If a setting or the data cannot be used, or another
+            process runs the pipeline.
         RunError: If a loss becomes NaN.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    lock = take_lock(
+        root / ".lock",
+        InputError(
+            f"The pipeline in {root} must not be running already. Received: "
+            "it is. Wait for it, stop it, or choose another folder with "
+            "`--pipeline-root`."
+        ),
+    )
     connection = metadata.sqlite_metadata_connection_config(
         str(root / "metadata.db")
     )
@@ -68,7 +78,7 @@ def run_pipeline(
         enable_cache=cache,
     )
     _show_components()
-    with quiet_warnings():
+    with lock, quiet_warnings():
         LocalDagRunner().run(pipeline)
         return _last_run(connection)
 

@@ -149,6 +149,13 @@ def test_deadline_stops_inside_an_epoch(ticking_clock):
     assert int(trainer.step) == 4
 
 
+def test_deadline_counts_from_the_first_call(ticking_clock):
+    trainer, deadline = Trainer(), Deadline(4.0)
+    fit(trainer, [deadline], steps=2)
+    fit(trainer, [deadline], steps=10)
+    assert int(trainer.step) == 4
+
+
 def test_deadline_in_the_future_stops_nothing():
     trainer = Trainer()
     fit(trainer, [Deadline(1e6)], steps=3, epochs=2)

@@ -12,9 +12,10 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 
 # Modules and packages; each imports only from the lines above its own.
 LAYERS = (
-    {"config", "quiet", "sampling"},
-    {"cli", "files", "shards"},
+    {"config", "interruption", "quiet", "sampling"},
+    {"files", "shards"},
     {
+        "cli",
         "metadata",
         "partial_sets",
         "run_directory",
@@ -39,6 +40,7 @@ WITHOUT_TENSORFLOW = (
     "evaluate",
     "files",
     "generate",
+    "interruption",
     "metadata",
     "partial_sets",
     "quiet",
