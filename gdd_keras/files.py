@@ -206,8 +206,9 @@ def storage_problem(error):
                 place = error.filename or "A file"
                 return f"{place}: {reason}. {advice}"
             if _is_tensorflow_error(error) and reason in str(error):
-                # TensorFlow says `<path>; <reason>`, and much around it.
-                found = re.search(rf"(/[^;]*); {reason}", error.message)
+                # TensorFlow says `{{<operation>}} <path>; <reason>`.
+                text = re.sub(r"\{\{.*?\}\} *", "", str(error))
+                found = re.search(rf"([^;\n]+); {reason}", text)
                 place = found[1] if found else "A file"
                 return f"{place}: {reason}. {advice}"
         error = error.__cause__

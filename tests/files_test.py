@@ -228,13 +228,17 @@ def test_storage_problems(error, expected):
 def test_storage_problems_of_tensorflow():
     import tensorflow as tf
 
-    error = tf.errors.ResourceExhaustedError(
-        None, None, "in f: /a/b c/ckpt-2_temp/part; No space left on device"
-    )
-    assert storage_problem(error) == (
-        "/a/b c/ckpt-2_temp/part: No space left on device. Free some space, "
-        "or choose another place"
-    )
+    full = "No space left on device"
+    for place in ("/a/b c/ckpt-2_temp", "runs/digits/ckpt-2_temp/part"):
+        error = tf.errors.ResourceExhaustedError(
+            None,
+            None,
+            "{{function_node __wrapped__SaveV2_device_/job:localhost/task:0}} "
+            f"{place}; {full} [Op:SaveV2]",
+        )
+        assert storage_problem(error) == (
+            f"{place}: {full}. Free some space, or choose another place"
+        )
     memory = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
     assert storage_problem(memory) is None
 
