@@ -72,6 +72,11 @@ def _add_arguments(parser):
         help="Start over in a new folder, even if this run exists.",
     )
     parser.add_argument(
+        "--allow-changed-data",
+        action="store_true",
+        help="Continue a run although its data changed since it was started.",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="Print the resolved config and the estimated cost; train "
@@ -125,6 +130,7 @@ def _run(arguments):
             verbose=0 if arguments.quiet else 1,
             started=started,
             profile=arguments.profile,
+            allow_changed_data=arguments.allow_changed_data,
         )
     _print_last_screen(result)
 

@@ -61,6 +61,7 @@ def distill_dataset(
     started=None,
     profile=False,
     score=True,
+    allow_changed_data=False,
 ):
     """Trains both stages, exports the generator, and scores it.
 
@@ -77,6 +78,8 @@ def distill_dataset(
             now.
         profile: Whether to profile a few steps of each stage.
         score: Whether to score it on the test split, as the config says.
+        allow_changed_data: Whether to continue a run on data that changed
+            since its start.
 
     Returns:
         `JobResult`.
@@ -101,7 +104,8 @@ def distill_dataset(
     started -= run.state["seconds"]
     if dataset is None:
         dataset = load_dataset(config.data, config.run.seed)
-    check_same_data(run, dataset)
+    if check_same_data(run, dataset, allow_changed_data):
+        say("the data changed since this run was started; going on")
     stages = build_stages(config, dataset)
     plans = _plans(run, stages, config, dataset, started)
     for line in _describe(dataset, stages, plans, config, score):
@@ -238,6 +242,7 @@ def _export(run, trainer, config, dataset, saved_models):
                     for name, stage in run.state["stages"].items()
                 },
                 "seconds": round(run.state["seconds"], 1),
+                **_earlier_data(run),
             },
             "scores": [],
         },
@@ -245,6 +250,12 @@ def _export(run, trainer, config, dataset, saved_models):
         config.generation.weights,
     )
     run.save(export=str(version))
+
+
+def _earlier_data(run):
+    """Returns what the metadata say of data that changed on the way."""
+    name = "earlier_fingerprints"
+    return {name: run.state[name]} if name in run.state else {}
 
 
 def _score(run, dataset, config, step, verbose):

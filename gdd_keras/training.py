@@ -273,7 +273,7 @@ def train_stage(
         _restore(manager, checkpoints)
     if progress["done"]:
         return
-    _remove_leftovers(manager)
+    _remove_leftovers(manager, checkpoints)
     done = scalar(trainer.step) - first_step
     epochs = min(plan.epochs, last_epoch or plan.epochs)
     if epochs < plan.epochs and done >= epochs * plan.steps_per_epoch:
@@ -539,11 +539,9 @@ def _checkpoints(manager):
     return sorted(paths, key=lambda path: int(path.rpartition("-")[2]))
 
 
-def _remove_leftovers(manager):
+def _remove_leftovers(manager, checkpoints):
     """Removes files of checkpoints that a killed process did not finish."""
-    if not manager.checkpoints:
-        return
-    known = [pathlib.Path(path).name for path in manager.checkpoints]
+    known = [pathlib.Path(path).name for path in checkpoints]
     for path in pathlib.Path(manager.directory).glob("*"):
         if path.name != "checkpoint" and path.stem not in known:
             remove_path(path)
@@ -573,21 +571,34 @@ def _restore(manager, checkpoints):
     )
 
 
-def check_same_data(run, dataset):
+def check_same_data(run, dataset, allowed=None):
     """Refuses to continue a run on data that changed since its start.
 
     Args:
         run: `RunDirectory`.
         dataset: `Dataset` as loaded now.
+        allowed: Whether to continue all the same; `None` where the caller
+            has no flag for it.
+
+    Returns:
+        Whether the data changed.
 
     Raises:
         InputError: If the fingerprint differs.
     """
     earlier = run.state.get("fingerprint", dataset.fingerprint)
-    if earlier != dataset.fingerprint:
+    changed = earlier != dataset.fingerprint
+    changes = {"fingerprint": dataset.fingerprint}
+    if changed and not allowed:
+        override = "" if allowed is None else "pass `--allow-changed-data`, "
         raise InputError(
             f"{run.path} was started on other data: fingerprint {earlier}, "
-            f"now {dataset.fingerprint}. Put the data back, or start over "
-            "with `--fresh`."
+            f"now {dataset.fingerprint}. Put the data back, {override}or start "
+            "over with `--fresh`."
         )
-    run.save(fingerprint=dataset.fingerprint)
+    if changed:
+        # Goes with the export, which learned from both.
+        known = run.state.get("earlier_fingerprints", [])
+        changes["earlier_fingerprints"] = [*known, earlier]
+    run.save(**changes)
+    return changed

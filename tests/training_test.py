@@ -530,3 +530,10 @@ def test_data_that_changed(config, toy_dataset, tmp_path):
         "data back, or start over with `--fresh`.",
     ):
         check_same_data(RunDirectory(tmp_path, config), changed)
+    with pytest.raises(InputError, match="back, pass `--allow-changed-data`, "):
+        check_same_data(RunDirectory(tmp_path, config), changed, False)
+    run = RunDirectory(tmp_path, config)
+    assert check_same_data(run, changed, True)
+    assert not check_same_data(run, changed)
+    assert run.state["fingerprint"] == "4567"
+    assert run.state["earlier_fingerprints"] == ["0123"]

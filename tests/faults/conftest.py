@@ -33,12 +33,23 @@ def brief_timing():
 
 
 @pytest.fixture(scope="package")
-def unbroken(flags, brief_timing, tmp_path_factory):
-    """Folder of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        assert distill.main(flags) == 0
-    return folder
+def run_unbroken(brief_timing, tmp_path_factory):
+    """Function of flags: the folder of a run that nothing interrupted."""
+
+    def run(flags):
+        folder = tmp_path_factory.mktemp("unbroken")
+        with contextlib.chdir(folder):
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert distill.main(flags) == 0
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="package")
+def unbroken(flags, run_unbroken):
+    """Folder of a run with the flags of most tests."""
+    return run_unbroken(flags)
 
 
 @pytest.fixture(scope="package")
