@@ -54,12 +54,13 @@ def unbroken(flags, run_unbroken):
 
 @pytest.fixture(scope="package")
 def weights():
-    """Function of a folder: the variables of its run's last checkpoint."""
+    """Function of folder and stage: variables of the last checkpoint."""
     import tensorflow as tf
 
-    def read(folder):
-        path = folder / "runs" / "digits" / "checkpoints" / "distill"
-        reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(path))
+    def read(folder, stage="distill"):
+        path = folder / "runs" / "digits" / "checkpoints" / stage
+        last = max(path.glob("*.index"), key=lambda p: int(p.stem[5:]))
+        reader = tf.train.load_checkpoint(str(last.with_suffix("")))
         return {
             name: reader.get_tensor(name)
             for name in reader.get_variable_to_shape_map()
@@ -75,8 +76,8 @@ def weights():
 def assert_same(weights):
     """Function of two folders: their runs ended with the same bits."""
 
-    def check(folder, other):
-        ours, theirs = weights(folder), weights(other)
+    def check(folder, other, stage="distill"):
+        ours, theirs = weights(folder, stage), weights(other, stage)
         assert list(ours) == list(theirs)
         assert len(ours) > 50
         for name, value in theirs.items():

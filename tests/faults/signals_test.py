@@ -4,9 +4,18 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 
 from gdd_keras import callbacks
+from gdd_keras import convert
+from gdd_keras import evaluate
+from gdd_keras import files
+from gdd_keras import generate
+from gdd_keras import report
+from gdd_keras.evaluation import protocols
+from gdd_keras.reporting import output
+from pipelines import local_runner
 
 pytestmark = pytest.mark.slow
 
@@ -105,3 +114,86 @@ def test_a_process_that_is_terminated(start, flags, tmp_path):
     assert (process.returncode, err) == TOLD[signal.SIGTERM]
     assert out == ""
     assert not (tmp_path / "saved_models").exists()
+
+
+@pytest.fixture
+def end_in(monkeypatch, capsys):
+    """Function that runs a command which gets SIGTERM in one of its parts."""
+
+    def run(command, arguments, where, name):
+        def send(*_, **__):
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("must not go on")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, send)
+            code = command.main([str(argument) for argument in arguments])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_commands_that_make_sets_end(end_in, unbroken, tmp_path, entries):
+    model = ["--model", unbroken / "saved_models" / "digits", "--quiet"]
+    model += ["--output", tmp_path / "set"]
+    for set_format, name in (("npz", "write_json"), ("tfrecord", "publish")):
+        # When most of it is written.
+        code, err = end_in(
+            generate, [*model, "--format", set_format], files, name
+        )
+        assert code == 143
+        assert err.startswith("\nterminated; nothing is left half written; ")
+        assert err.count("\n") == 2
+        assert entries(tmp_path) == []
+
+
+def test_convert_and_report_end(end_in, unbroken, tmp_path, entries):
+    told = (143, "\nterminated; nothing is left half written.\n")
+    model = ["--model", unbroken / "saved_models" / "digits"]
+    model += ["--to", "saved_model", "--output", tmp_path / "converted"]
+    assert end_in(convert, model, files, "write_json") == told
+    run = [unbroken / "runs" / "digits", "--output", tmp_path / "report"]
+    assert end_in(report, run, output, "write_bytes") == told
+    assert entries(tmp_path) == []
+
+
+def test_evaluate_ends(end_in, unbroken, tmp_path):
+    arguments = ["--model", unbroken / "saved_models" / "digits"]
+    arguments += ["--results", tmp_path, "--num-seeds", 1]
+    code, err = end_in(evaluate, arguments, protocols.SourceScorer, "score")
+    assert (code, err) == (
+        143,
+        "\nterminated; the same command goes on with the next network.\n",
+    )
+
+
+def test_pipeline_ends(end_in):
+    code, err = end_in(local_runner, [], local_runner, "open_data")
+    assert (code, err) == (
+        143,
+        "\nterminated; the same command goes on with the pipeline.\n",
+    )
+
+
+def test_search_ends_with_its_workers(start, flags, tmp_path):
+    arguments = [flag for flag in flags if flag != "0"]
+    arguments.remove("--num-seeds")
+    process = start("tune", *arguments, "--cgan-steps", 100000, cwd=tmp_path)
+    try:
+        folder = tmp_path / "runs" / "digits-search" / "stage_1"
+        while not (folder / "checkpoints" / "cgan" / "checkpoint").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.terminate()
+        out, err = process.communicate()
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (
+        143,
+        "\nterminated; the same command goes on with the search.\n",
+    )
+    gone, alive = psutil.wait_procs(workers, timeout=120)
+    assert alive == []
+    assert not list(tmp_path.rglob(".writing-*"))
