@@ -10,8 +10,6 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-from gdd_keras.config import InputError
-from gdd_keras.files import take_lock
 from gdd_keras.files import write_bytes
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_warnings
@@ -53,18 +51,10 @@ def run_pipeline(
         List of `Step`, in the order of the run.
 
     Raises:
-        InputError: If a setting or the data cannot be used, or another
-            process runs the pipeline.
+        InputError: If a setting or the data cannot be used.
         RunError: If a loss becomes NaN.
     """
-    lock = take_lock(
-        root / ".lock",
-        InputError(
-            f"The pipeline in {root} must not be running already. Received: "
-            "it is. Wait for it, stop it, or choose another folder with "
-            "`--pipeline-root`."
-        ),
-    )
+    root.mkdir(parents=True, exist_ok=True)
     connection = metadata.sqlite_metadata_connection_config(
         str(root / "metadata.db")
     )
@@ -78,7 +68,7 @@ def run_pipeline(
         enable_cache=cache,
     )
     _show_components()
-    with lock, quiet_warnings():
+    with quiet_warnings():
         LocalDagRunner().run(pipeline)
         return _last_run(connection)
 

@@ -259,7 +259,7 @@ class SearchTuner(base_tuner.BaseTuner):
         try:
             return self._run_trial(trial)
         except (OSError, tf.errors.OpError) as error:
-            raise FatalRuntimeError(repr(error)) from error
+            raise FatalRuntimeError(str(error)) from error
 
     def _run_trial(self, trial):
         started = time.monotonic()

@@ -49,7 +49,18 @@ def flags(own_networks):
 
 
 @pytest.fixture
-def kill(start, tmp_path):
+def say(capsys):
+    """Function that prints, though the output of commands is kept."""
+
+    def show(text):
+        with capsys.disabled():
+            print(text, flush=True)
+
+    return show
+
+
+@pytest.fixture
+def kill(start, tmp_path, say):
     """Function that starts a command and kills it at a moment.
 
     `appears` is a pattern of paths; when `number` new ones were there, the
@@ -78,7 +89,7 @@ def kill(start, tmp_path):
             assert process.returncode == 0, printed
             return False
         kills[kind] += 1
-        print(
+        say(
             f"  killed in {kind}, {delay:.4f} s after {max(seen - before).name}"
             f"; left {leftovers(tmp_path)}"
         )
@@ -128,10 +139,10 @@ def check_run(folder):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_killed_training(
-    seed, kill, command, flags, unbroken_run, weights, tmp_path
+    seed, kill, say, command, flags, unbroken_run, weights, tmp_path
 ):
     rng = random.Random(seed)
-    print(f"\nchain of kills of training, seed {seed}")
+    say(f"\nchain of kills of training, seed {seed}")
     run = "runs/digits"
     moments = {
         # From the first trace of TensorFlow to the middle of an epoch.
@@ -164,7 +175,7 @@ def test_killed_training(
         for name in ours
         if np.issubdtype(ours[name].dtype, np.number)
     )
-    print(f"  largest difference of a final weight: {difference}")
+    say(f"  largest difference of a final weight: {difference}")
     assert difference <= TOLERANCE
     # A kill between an export and its note makes another, of the same images.
     for version in tmp_path.glob("saved_models/digits/*"):
@@ -175,11 +186,11 @@ def test_killed_training(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_killed_shards(seed, kill, unbroken_run, whole_set, tmp_path):
+def test_killed_shards(seed, kill, say, unbroken_run, whole_set, tmp_path):
     from gdd_keras import generate
 
     rng = random.Random(seed)
-    print(f"\nkill while shards are written, seed {seed}")
+    say(f"\nkill while shards are written, seed {seed}")
     arguments = set_arguments(unbroken_run, tmp_path / "set")
     number = rng.randrange(SHARDS)
     kill(

@@ -100,13 +100,18 @@ def test_spoiled_weights_are_not_saved(
     assert checkpoints(tmp_path, "cgan") == []
 
 
-def test_a_process_that_is_terminated(start, flags, tmp_path):
-    process = start("distill", *flags, "--cgan-steps", 100000, cwd=tmp_path)
+def test_a_process_that_is_terminated(start, command, flags, tmp_path):
+    flags = [*flags, "--cgan-steps", 100000]
+    process = start("distill", *flags, cwd=tmp_path)
     try:
         folder = tmp_path / "runs" / "digits" / "checkpoints" / "cgan"
         while not (folder / "checkpoint").exists():
             assert process.poll() is None
             time.sleep(0.01)
+        # A second one in the same folder.
+        code, _, err = command(*flags)
+        assert code == 2
+        assert err.startswith("error: The run in runs/digits must not be going")
         process.terminate()
         out, err = process.communicate()
     finally:
