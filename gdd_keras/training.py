@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import re
 import statistics
 import time
 
@@ -44,6 +45,11 @@ _RESERVE_SECONDS = 15.0
 _RESERVE_SHARE = 0.03
 _TIMED_SECONDS = 2.0
 _CHECKPOINTS_KEPT = 2
+# What TensorFlow writes for a checkpoint, first under temporary names.
+_CHECKPOINT_FILE = re.compile(
+    r"ckpt-\d+(_temp|\.(index|data-\d+-of-\d+)(\.tempstate\d+)?)"
+    r"|checkpoint\.tmp[0-9a-f]*"
+)
 
 
 @dataclasses.dataclass
@@ -543,7 +549,7 @@ def _remove_leftovers(manager, checkpoints):
     """Removes files of checkpoints that a killed process did not finish."""
     known = [pathlib.Path(path).name for path in checkpoints]
     for path in pathlib.Path(manager.directory).glob("*"):
-        if path.name != "checkpoint" and path.stem not in known:
+        if _CHECKPOINT_FILE.fullmatch(path.name) and path.stem not in known:
             remove_path(path)
 
 

@@ -100,8 +100,12 @@ def test_checkpoints_that_rot(
         interrupted / "ckpt-8.index",
         interrupted / "checkpoint",
     )
+    (interrupted / "mine.txt").touch()
+    (interrupted / "ckpt-7_temp").mkdir()
     code, out, err = command(*stage_1)
     assert (code, err) == (0, "")
+    assert (interrupted / "mine.txt").exists()
+    assert not (interrupted / "ckpt-7_temp").exists()
     assert ("cannot be read; trying the one before" in out) == told
     # The epoch that was lost, and no other.
     assert ("Epoch 2/2" in out) == told

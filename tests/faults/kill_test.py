@@ -44,7 +44,7 @@ def flags(own_networks):
     return [
         *("--preset", "tiny", "--pool", f"{own_networks}:narrow"),
         *("--local-layer", "inner", "--num-seeds", "0", "--quiet"),
-        *("--cgan-steps", "24", "--distill-steps", "24"),
+        *("--cgan-steps", "16", "--distill-steps", "16"),
     ]
 
 
