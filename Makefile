@@ -6,7 +6,7 @@ PIPELINE_VENV ?= .venv-pipeline
 PIPELINE_BIN := $(PIPELINE_VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: demo test pipeline lint format clean
+.PHONY: demo test faults pipeline lint format clean
 
 # Digits, which need no download: both stages, export, grid, score.
 demo: $(VENV)/.installed
@@ -20,6 +20,12 @@ endif
 
 test: $(VENV)/.installed-dev $(TESTED)
 	$(BIN)/python -m pytest
+
+# Everything that may go wrong outside of the program: signals, disks, rotten
+# files, and KILLS times `kill -9` at each of five moments.
+KILLS ?= 10
+faults: $(VENV)/.installed-dev
+	GDD_KERAS_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/faults
 
 # Digits through the TFX pipeline; the second time from its cache.
 pipeline: $(PIPELINE_VENV)/.installed

@@ -86,9 +86,12 @@ class LearningRateDecay(keras.callbacks.Callback):
         self.decay_fraction = decay_fraction
         self.seconds = seconds
         self._rates = rates
+        self._start = None
 
     def on_train_begin(self, logs=None):
-        self._start = time.monotonic()
+        # A stage may take several calls of `fit`.
+        if self._start is None:
+            self._start = time.monotonic()
         self._optimizers = (
             self.model.generator_optimizer,
             self.model.discriminator_optimizer,
@@ -123,9 +126,12 @@ class Deadline(keras.callbacks.Callback):
     def __init__(self, seconds):
         super().__init__()
         self.seconds = seconds
+        self._end = None
 
     def on_train_begin(self, logs=None):
-        self._end = time.monotonic() + self.seconds
+        # A stage may take several calls of `fit`.
+        if self._end is None:
+            self._end = time.monotonic() + self.seconds
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() >= self._end:
@@ -158,19 +164,44 @@ class StopOnNaN(keras.callbacks.Callback):
 class Checkpoint(keras.callbacks.Callback):
     """Saves the whole state of training after every epoch.
 
+    Also before a signal ends training: the first one waits until the step is
+    over and saved. Runs after the callbacks that look for NaN.
+
     Args:
         manager: `tf.train.CheckpointManager` over the trainer's `state()`.
         on_saved: Called without arguments after each save.
+        signals: `PostponedSignals` in force.
+        execution: Steps after whose multiples training can go on.
     """
 
-    def __init__(self, manager, on_saved):
+    def __init__(self, manager, on_saved, signals, execution=1):
         super().__init__()
         self.manager = manager
         self.on_saved = on_saved
+        self.signals = signals
+        self.execution = execution
+        self._saved = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.signals.pending or (batch + 1) % self.execution:
+            return
+        # Otherwise only the end of an epoch looks at the weights.
+        image_grid(self.model.averaged_generator)
+        self._save()
+        # What else belongs to the end of an epoch would not be made up for.
+        if batch + 1 < self.params["steps"]:
+            self.signals.deliver()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.manager.save(checkpoint_number=scalar(self.model.step))
-        self.on_saved()
+        self._save()
+        self.signals.deliver()
+
+    def _save(self):
+        step = scalar(self.model.step)
+        if step != self._saved:
+            self.manager.save(checkpoint_number=step)
+            self.on_saved()
+            self._saved = step
 
 
 def image_grid(generator, seed=0, columns=10, max_rows=20):

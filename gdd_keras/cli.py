@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import typing
 
@@ -14,6 +15,8 @@ from gdd_keras.config import config_from_json
 from gdd_keras.config import field_parser
 from gdd_keras.config import make_config
 from gdd_keras.config import section_fields
+from gdd_keras.files import storage_problem
+from gdd_keras.interruption import raised_signals
 from gdd_keras.schema import read_text
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,14 +158,15 @@ def run_command(
         add_arguments: Function of the parser that adds the flags.
         run: Function of the parsed arguments; imports TensorFlow itself.
         argv: Arguments, or `None` for the process's own.
-        after_interrupt: What to tell after Ctrl-C.
+        after_interrupt: What to tell after Ctrl-C or SIGTERM, and when the
+            disk is full or read-only.
         package: Where the command lies.
         opens: Name of a flag with which other flags than the parser's are
             let through, as the list `arguments.other_flags`; `None` for none.
 
     Returns:
         Exit code: 0, 1 for a run that failed, 2 for bad input, 130 for
-        Ctrl-C.
+        Ctrl-C, 143 for SIGTERM.
     """
     parser = _Parser(
         prog=f"python -m {package}.{name}", description=description
@@ -175,19 +180,41 @@ def run_command(
     if hasattr(sys.stdout, "reconfigure"):
         # A path on Linux need not be Unicode, and may be printed.
         sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        _check_texts(arguments)
-        run(arguments)
-    except InputError as error:
+    with raised_signals() as signals:
+        try:
+            _check_texts(arguments)
+            run(arguments)
+        except (Exception, KeyboardInterrupt) as error:
+            code = _tell(error, signals, after_interrupt)
+            if code is None:
+                raise
+            return code
+    return 0
+
+
+def _tell(error, signals, after_interrupt):
+    """Prints in one line what ended a command.
+
+    Returns:
+        The exit code, or `None` for a bug, of which nothing is printed.
+    """
+    # First, since libraries turn an interruption into errors of their own.
+    if signals or isinstance(error, KeyboardInterrupt):
+        terminated = signal.SIGTERM in signals
+        what = "terminated" if terminated else "interrupted"
+        print(f"\n{what}; {after_interrupt}.", file=sys.stderr)
+        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+    if isinstance(error, InputError):
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except RunError as error:
+    if isinstance(error, RunError):
         print(f"\nfailed: {error}", file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {after_interrupt}.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+    problem = storage_problem(error)
+    if problem is not None:
+        print(f"\nfailed: {problem}; {after_interrupt}.", file=sys.stderr)
+        return EXIT_FAILED
+    return None
 
 
 def _check_texts(arguments):

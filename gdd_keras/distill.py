@@ -71,6 +71,11 @@ def _add_arguments(parser):
         help="Start over in a new folder, even if this run exists.",
     )
     parser.add_argument(
+        "--allow-changed-data",
+        action="store_true",
+        help="Continue a run although its data changed since it was started.",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="Print the resolved config and the estimated cost; train "
@@ -119,17 +124,21 @@ def _run(arguments):
         arguments.fresh,
         stage_1_from=arguments.stage_1_from,
     )
-    if not arguments.quiet:
-        print(f"run: {run.path} (preset {config.run.preset})")
-    result = distill_dataset(
-        config,
-        run,
-        arguments.saved_models,
-        dataset,
-        verbose=0 if arguments.quiet else 1,
-        started=started,
-        profile=arguments.profile,
-    )
+    with run.locked():
+        if arguments.stage_1_from is not None:
+            run.adopt_stage_1(arguments.stage_1_from)
+        if not arguments.quiet:
+            print(f"run: {run.path} (preset {config.run.preset})")
+        result = distill_dataset(
+            config,
+            run,
+            arguments.saved_models,
+            dataset,
+            verbose=0 if arguments.quiet else 1,
+            started=started,
+            profile=arguments.profile,
+            allow_changed_data=arguments.allow_changed_data,
+        )
     _print_last_screen(result)
 
 

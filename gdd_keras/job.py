@@ -64,6 +64,7 @@ def distill_dataset(
     started=None,
     profile=False,
     score=True,
+    allow_changed_data=False,
 ):
     """Trains both stages, exports the generator, and scores it.
 
@@ -80,6 +81,8 @@ def distill_dataset(
             now.
         profile: Whether to profile a few steps of each stage.
         score: Whether to score it on the test split, as the config says.
+        allow_changed_data: Whether to continue a run on data that changed
+            since its start.
 
     Returns:
         `JobResult`.
@@ -104,7 +107,8 @@ def distill_dataset(
     started -= run.state["seconds"]
     if dataset is None:
         dataset = load_dataset(config.data, config.run.seed)
-    check_same_data(run, dataset)
+    if check_same_data(run, dataset, allow_changed_data):
+        say("the data changed since this run was started; going on")
     stages = build_stages(config, dataset)
     plans = _plans(run, stages, config, dataset, started)
     for line in _describe(dataset, stages, plans, config, score):
@@ -250,6 +254,7 @@ def _export(run, trainer, config, dataset, saved_models):
             dataset,
             {n: stage["steps"] for n, stage in run.state["stages"].items()},
             run.state["seconds"],
+            **_earlier_data(run),
         ),
         config.generation.label_mixing,
         config.generation.weights,
@@ -257,7 +262,7 @@ def _export(run, trainer, config, dataset, saved_models):
     run.save(export=str(version))
 
 
-def export_metadata(config, dataset, steps, seconds):
+def export_metadata(config, dataset, steps, seconds, **training):
     """Returns what is written beside an export of a training.
 
     Args:
@@ -265,6 +270,7 @@ def export_metadata(config, dataset, steps, seconds):
         dataset: `Dataset`.
         steps: Dict from name of a stage to its steps so far.
         seconds: Seconds of training so far.
+        **training: What else to say of the training.
 
     Returns:
         Dict ready for JSON, see `gdd_keras.metadata`.
@@ -280,9 +286,16 @@ def export_metadata(config, dataset, steps, seconds):
             "steps": steps,
             "seconds": round(seconds, 1),
             "precision": training_precision(config),
+            **training,
         },
         "scores": [],
     }
+
+
+def _earlier_data(run):
+    """Returns what the metadata say of data that changed on the way."""
+    name = "earlier_fingerprints"
+    return {name: run.state[name]} if name in run.state else {}
 
 
 def _score(run, dataset, config, step, verbose):

@@ -6,7 +6,6 @@ directory appears when all is there.
 """
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shutil
@@ -57,18 +56,14 @@ class PartialSet:
             OSError: If the folder cannot be written.
         """
         files.check_new_directory(self.directory)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self._folder / "lock", "w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            self._lock = None
-            raise InputError(
+        self._lock = files.take_lock(
+            self._folder / "lock",
+            InputError(
                 "The output directory must be no other process's. Received: "
                 f"{self.directory}, which another process is writing. Wait "
                 "for it, or choose another."
-            ) from error
+            ),
+        )
         for entry in self._folder.iterdir():
             if entry.name not in (self._identity, "lock"):
                 shutil.rmtree(entry)

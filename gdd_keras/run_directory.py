@@ -1,5 +1,6 @@
 """The folder of a run: its config, its progress, and how to find it again."""
 
+import contextlib
 import dataclasses
 import pathlib
 import re
@@ -10,6 +11,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
 from gdd_keras.files import new_directory
+from gdd_keras.files import take_lock
 from gdd_keras.files import write_json
 from gdd_keras.files import write_text
 from gdd_keras.schema import read_object
@@ -19,6 +21,7 @@ __all__ = ["RunDirectory", "check_stage_1", "numbered_folders", "open_run"]
 
 _CONFIG = "config.json"
 _STATE = "state.json"
+_LOCK = ".lock"
 _STAGE_1 = "cgan"
 _ADVICE = "Mend the file, or start over with `--fresh`."
 
@@ -41,7 +44,8 @@ class RunDirectory:
     Args:
         path: The folder; created if absent.
         config: `Config`, written as `config.json` if none is there.
-        stage_1_from: Folder of a run, see `adopt_stage_1`, or `None`.
+        stage_1_from: Folder of the run that `adopt_stage_1` will get, or
+            `None`: refused here, before there is a folder.
 
     Attributes:
         path: `pathlib.Path`.
@@ -54,7 +58,6 @@ class RunDirectory:
         self.path = pathlib.Path(path)
         self.state = _read_state(self.path)
         if stage_1_from is not None:
-            # Refused before there is a folder.
             check_stage_1(stage_1_from, config, self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -66,8 +69,6 @@ class RunDirectory:
         self.config = config
         if not self.config_file.exists():
             write_text(self.config_file, config_to_json(config))
-        if stage_1_from is not None:
-            self.adopt_stage_1(stage_1_from)
 
     @property
     def config_file(self):
@@ -91,6 +92,30 @@ class RunDirectory:
     def checkpoints(self, stage):
         """Returns the folder of a stage's checkpoints."""
         return _checkpoints(self.path, stage)
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Keeps a second process from continuing the same run.
+
+        A finished run is only read, and not locked.
+
+        Raises:
+            InputError: If one does.
+        """
+        if self.state["done"]:
+            yield
+            return
+        with take_lock(
+            self.path / _LOCK,
+            InputError(
+                f"The run in {self.path} must not be going on already. "
+                "Received: another process trains it. Wait for it, stop it, "
+                "or choose another folder with `--run-dir`."
+            ),
+        ):
+            # The other process may have ended only now.
+            self.state = _read_state(self.path)
+            yield
 
     def save(self, **changes):
         """Merges changes into the state and writes it."""
@@ -183,8 +208,7 @@ def open_run(
         fresh: Start over in a new folder even if a run with these settings
             exists.
         parent: Where numbered runs lie.
-        stage_1_from: Folder of a run, see `RunDirectory.adopt_stage_1`, or
-            `None`.
+        stage_1_from: As in `RunDirectory`.
 
     Returns:
         `RunDirectory`.

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 import gdd_keras
 from gdd_keras import files
-from gdd_keras.config import InputError
 from gdd_keras.inference import stored_weights
 from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import check_metadata
@@ -32,7 +31,8 @@ def write_version(network, target, metadata, weights):
 
     Raises:
         InputError: If a field of `metadata` is missing or wrong, or if the
-            target holds something or cannot be written.
+            target holds something.
+        OSError: If it cannot be written; also `tf.errors.OpError`.
     """
     full = {
         **metadata,
@@ -43,19 +43,13 @@ def write_version(network, target, metadata, weights):
     }
     check_metadata(full, "The metadata to export")
     with files.new_directory(target) as temporary:
-        try:
-            save_network(
-                network,
-                stored_weights(network.weights, weights),
-                temporary,
-                full["class_names"],
-                full["label_mixing"],
-            )
-        except tf.errors.OpError as error:
-            raise InputError(
-                f"The generator cannot be written to {target.parent}: "
-                f"{error.message}."
-            ) from error
+        save_network(
+            network,
+            stored_weights(network.weights, weights),
+            temporary,
+            full["class_names"],
+            full["label_mixing"],
+        )
         full["num_bytes"] = sum(
             path.stat().st_size
             for path in temporary.rglob("*")

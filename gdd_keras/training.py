@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import functools
+import pathlib
+import re
 import statistics
 import time
 
@@ -20,6 +22,8 @@ from gdd_keras.config import RunError
 from gdd_keras.data.dataset import Dataset
 from gdd_keras.data.pipeline import training_batches
 from gdd_keras.distiller import GenerativeDistiller
+from gdd_keras.files import remove_path
+from gdd_keras.interruption import PostponedSignals
 from gdd_keras.monitoring import HeldOutAccuracy
 from gdd_keras.monitoring import ImageGrid
 from gdd_keras.monitoring import Profile
@@ -52,6 +56,11 @@ _RESERVE_SECONDS = 15.0
 _RESERVE_SHARE = 0.03
 _TIMED_SECONDS = 0.3
 _CHECKPOINTS_KEPT = 2
+# What TensorFlow writes for a checkpoint, first under temporary names.
+_CHECKPOINT_FILE = re.compile(
+    r"ckpt-\d+(_temp|\.(index|data-\d+-of-\d+)(\.tempstate\d+)?)"
+    r"|checkpoint\.tmp[0-9a-f]*"
+)
 
 
 @dataclasses.dataclass
@@ -365,10 +374,12 @@ def train_stage(
             trainer.discriminator_optimizer,
         )
     ]
-    if manager.latest_checkpoint is not None or progress["done"]:
-        _restore(manager)
+    checkpoints = _checkpoints(manager)
+    if checkpoints or progress["done"]:
+        _restore(manager, checkpoints)
     if progress["done"]:
         return
+    _remove_leftovers(manager, checkpoints)
     done = scalar(trainer.step) - first_step
     epochs = min(plan.epochs, last_epoch or plan.epochs)
     if epochs < plan.epochs and done >= epochs * plan.steps_per_epoch:
@@ -390,25 +401,50 @@ def train_stage(
             rates,
         ),
     ]
-    with contextlib.ExitStack() as writers:
+    with PostponedSignals() as signals, contextlib.ExitStack() as writers:
         callbacks += _monitors(stage, run, config, writers)
-        callbacks.append(Checkpoint(manager, save_progress))
+        execution = _execution(stage, config)
+        callbacks.append(Checkpoint(manager, save_progress, signals, execution))
         if plan.seconds is not None:
             callbacks.append(Deadline(plan.seconds))
         if profile:
             callbacks.append(Profile(run.tensorboard(stage.name)))
-        trainer.fit(
-            stage.batches(scalar(trainer.step)),
-            initial_epoch=done // plan.steps_per_epoch,
-            epochs=epochs,
-            steps_per_epoch=plan.steps_per_epoch,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=verbose,
-        )
-    progress["done"] = epochs == plan.epochs
-    progress["steps"] = scalar(trainer.step) - first_step
-    save_progress()
+        for part in _epochs_left(plan, done, epochs):
+            trainer.fit(
+                stage.batches(scalar(trainer.step)),
+                **part,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=verbose,
+            )
+            if trainer.stop_training:
+                break
+        progress["done"] = epochs == plan.epochs
+        progress["steps"] = scalar(trainer.step) - first_step
+        save_progress()
+
+
+def _epochs_left(plan, done, epochs):
+    """Returns what `fit` is to do, call by call.
+
+    Args:
+        plan: `Plan`.
+        done: Steps of it that are done.
+        epochs: Epochs of it to reach.
+
+    Returns:
+        List of arguments. An epoch that was interrupted gets a call of its
+        own, since all epochs of a call are equally long.
+    """
+    whole, begun = divmod(done, plan.steps_per_epoch)
+    parts = []
+    if begun:
+        parts.append((whole, whole + 1, plan.steps_per_epoch - begun))
+        whole += 1
+    if whole < epochs or not parts:
+        parts.append((whole, epochs, plan.steps_per_epoch))
+    names = ("initial_epoch", "epochs", "steps_per_epoch")
+    return [dict(zip(names, part, strict=True)) for part in parts]
 
 
 def _monitors(stage, run, config, writers):
@@ -616,9 +652,27 @@ def _variables(state):
     return variables
 
 
-def _restore(manager):
+def _checkpoints(manager):
+    """Returns the paths of all checkpoints, oldest first."""
+    if manager.checkpoints:
+        return manager.checkpoints
+    # Their list, a file of its own, may be lost or damaged.
+    found = pathlib.Path(manager.directory).glob("ckpt-*.index")
+    paths = [str(path.with_suffix("")) for path in found]
+    return sorted(paths, key=lambda path: int(path.rpartition("-")[2]))
+
+
+def _remove_leftovers(manager, checkpoints):
+    """Removes files of checkpoints that a killed process did not finish."""
+    known = [pathlib.Path(path).name for path in checkpoints]
+    for path in pathlib.Path(manager.directory).glob("*"):
+        if _CHECKPOINT_FILE.fullmatch(path.name) and path.stem not in known:
+            remove_path(path)
+
+
+def _restore(manager, checkpoints):
     """Restores the newest checkpoint that can be read."""
-    for path in reversed(manager.checkpoints):
+    for path in reversed(checkpoints):
         try:
             status = manager.checkpoint.restore(path)
             status.assert_existing_objects_matched()
@@ -640,21 +694,34 @@ def _restore(manager):
     )
 
 
-def check_same_data(run, dataset):
+def check_same_data(run, dataset, allowed=None):
     """Refuses to continue a run on data that changed since its start.
 
     Args:
         run: `RunDirectory`.
         dataset: `Dataset` as loaded now.
+        allowed: Whether to continue all the same; `None` where the caller
+            has no flag for it.
+
+    Returns:
+        Whether the data changed.
 
     Raises:
         InputError: If the fingerprint differs.
     """
     earlier = run.state.get("fingerprint", dataset.fingerprint)
-    if earlier != dataset.fingerprint:
+    changed = earlier != dataset.fingerprint
+    changes = {"fingerprint": dataset.fingerprint}
+    if changed and not allowed:
+        override = "" if allowed is None else "pass `--allow-changed-data`, "
         raise InputError(
             f"{run.path} was started on other data: fingerprint {earlier}, "
-            f"now {dataset.fingerprint}. Put the data back, or start over "
-            "with `--fresh`."
+            f"now {dataset.fingerprint}. Put the data back, {override}or start "
+            "over with `--fresh`."
         )
-    run.save(fingerprint=dataset.fingerprint)
+    if changed:
+        # Goes with the export, which learned from both.
+        known = run.state.get("earlier_fingerprints", [])
+        changes["earlier_fingerprints"] = [*known, earlier]
+    run.save(**changes)
+    return changed

@@ -147,7 +147,8 @@ def _run(arguments):
         return
     with search.locked():
         if arguments.stage_1_from is not None:
-            RunDirectory(search.stage_1, config, arguments.stage_1_from)
+            run = RunDirectory(search.stage_1, config)
+            run.adopt_stage_1(arguments.stage_1_from)
         try:
             if role == "chief":
                 serve(search, verbose)

@@ -4,7 +4,9 @@ import pathlib
 import sys
 
 from gdd_keras import cli
+from gdd_keras.config import InputError
 from gdd_keras.files import next_version
+from gdd_keras.files import take_lock
 from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
 from pipelines.arguments import add_arguments
@@ -79,10 +81,16 @@ def _run(arguments):
     next_version(serving)
     beam_options = _beam_options(arguments.runner, arguments.other_flags)
     orchestration = import_tfx()
-    print(f"pipeline: {shown(root)}", flush=True)
-    steps = orchestration.run_pipeline(
-        settings, root, serving, beam_options, cache=not arguments.no_cache
+    taken = InputError(
+        f"The pipeline in {shown(root)} must not be running already. "
+        "Received: it is. Wait for it, stop it, or choose another folder with "
+        "`--pipeline-root`."
     )
+    with take_lock(root / ".lock", taken):
+        print(f"pipeline: {shown(root)}", flush=True)
+        steps = orchestration.run_pipeline(
+            settings, root, serving, beam_options, cache=not arguments.no_cache
+        )
     print("\ndone")
     for step in steps:
         state = "cached" if step.cached else f"{step.seconds:.0f} s"

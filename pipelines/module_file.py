@@ -41,7 +41,9 @@ def pretrain_fn(fn_args: FnArgs):
     config = make_config(base=settings.config, distill_steps=0)
     run = _train(fn_args, config, work_dir, dataset)
     model = local_path(fn_args.serving_model_dir).parent
-    shutil.copytree(run.path, model / RUN_FOLDER)
+    shutil.copytree(
+        run.path, model / RUN_FOLDER, ignore=shutil.ignore_patterns(".lock")
+    )
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
@@ -142,6 +144,6 @@ def _train(fn_args, config, work_dir, dataset, stage_1=None):
         run.path,
         local_path(fn_args.model_run_dir),
         dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns("checkpoints"),
+        ignore=shutil.ignore_patterns("checkpoints", ".lock"),
     )
     return run

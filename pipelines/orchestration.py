@@ -138,9 +138,11 @@ def _last_run(connection):
             Step(
                 name=_node_name(store, execution, names),
                 cached=execution.last_known_state == states.CACHED,
-                seconds=(
+                # The clock may have been set back meanwhile.
+                seconds=max(
+                    0.0,
                     execution.last_update_time_since_epoch
-                    - execution.create_time_since_epoch
+                    - execution.create_time_since_epoch,
                 )
                 / 1000.0,
             )

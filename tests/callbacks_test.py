@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
 )
 
 from gdd_keras import callbacks
+from gdd_keras.callbacks import Checkpoint
 from gdd_keras.callbacks import Deadline
 from gdd_keras.callbacks import LearningRateDecay
 from gdd_keras.callbacks import PoolRedraw
@@ -149,10 +150,62 @@ def test_deadline_stops_inside_an_epoch(ticking_clock):
     assert int(trainer.step) == 4
 
 
+def test_deadline_counts_from_the_first_call(ticking_clock):
+    trainer, deadline = Trainer(), Deadline(4.0)
+    fit(trainer, [deadline], steps=2)
+    fit(trainer, [deadline], steps=10)
+    assert int(trainer.step) == 4
+
+
 def test_deadline_in_the_future_stops_nothing():
     trainer = Trainer()
     fit(trainer, [Deadline(1e6)], steps=3, epochs=2)
     assert int(trainer.step) == 6
+
+
+@pytest.mark.parametrize(
+    ("execution", "step", "saved", "last"),
+    [
+        (1, 2, [3], 3),
+        # Another device, which takes two steps at a time, must be able to
+        # go on.
+        (2, 2, [4], 4),
+        (1, 4, [5], 5),
+        # The end of the epoch has more to do, but is saved only once.
+        (1, 5, [6], 6),
+        (4, 5, [6], 6),
+    ],
+)
+def test_signal_ends_training_after_a_checkpoint(
+    execution, step, saved, last, tiny_generator
+):
+    class Signals:
+        pending = False
+
+        def deliver(self):
+            if self.pending:
+                raise KeyboardInterrupt
+
+    class Manager:
+        def save(self, checkpoint_number):
+            self.numbers.append(checkpoint_number)
+
+    class Send(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            signals.pending = batch >= step
+
+    trainer, manager, signals = Trainer(), Manager(), Signals()
+    trainer.averaged_generator = tiny_generator
+    manager.numbers = []
+    notes = []
+    checkpoint = Checkpoint(
+        manager, lambda: notes.append(1), signals, execution
+    )
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer, [Send(), checkpoint], steps=6, epochs=2)
+    assert manager.numbers == saved
+    assert len(notes) == len(saved)
+    assert int(trainer.step) == last
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -1,4 +1,6 @@
 import argparse
+import os
+import signal
 
 import pytest
 
@@ -119,6 +121,21 @@ def test_interruption_says_what_the_command_says(capsys):
 
     run_command("toy", "A.", lambda _: None, action, [], "type it again")
     assert capsys.readouterr().err == "\ninterrupted; type it again.\n"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_termination(wrapped, capsys):
+    def action(arguments):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            if not wrapped:
+                raise
+            # As TensorFlow does where it calls Python.
+            raise RuntimeError("wrapped") from error
+
+    told = ("", "\nterminated; nothing is left half written.\n")
+    assert run(action, (), capsys) == (143, told)
 
 
 def test_bugs_are_not_hidden(capsys):

@@ -99,6 +99,7 @@ def test_files_of_a_run(finished, digits_flags):
     folder, _ = finished
     run = folder / "runs" / "digits"
     assert sorted(path.name for path in run.iterdir()) == [
+        ".lock",
         "checkpoints",
         "config.json",
         "images",

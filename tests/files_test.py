@@ -1,5 +1,12 @@
+import errno
+import fcntl
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
+import threading
+import types
 
 import pytest
 
@@ -7,9 +14,13 @@ from gdd_keras import files
 from gdd_keras.config import InputError
 from gdd_keras.files import new_directory
 from gdd_keras.files import next_version
+from gdd_keras.files import storage_problem
+from gdd_keras.files import take_lock
 from gdd_keras.files import write_bytes
 from gdd_keras.files import write_json
 from gdd_keras.files import write_text
+
+CONSTANTS = {"LOCK_EX": fcntl.LOCK_EX, "LOCK_NB": fcntl.LOCK_NB}
 
 
 def names(folder):
@@ -78,6 +89,159 @@ def test_new_directory_refuses_what_holds_something(tmp_path):
             with new_directory(target):
                 pytest.fail("must not start")
     assert names(tmp_path) == ["file"]
+
+
+def test_replaced_directory(tmp_path):
+    target = tmp_path / "new"
+    for content in ("one", "two"):
+        with new_directory(target, replace=True) as folder:
+            (folder / content).touch()
+    assert names(target) == ["two"]
+    with pytest.raises(ValueError, match="broken"):
+        with new_directory(target, replace=True):
+            raise ValueError("broken")
+    assert names(target) == ["two"]
+    assert names(tmp_path) == ["new"]
+
+
+def hold(kind, folder):
+    """Starts a process that stops in the middle of writing."""
+    writing = {
+        "file": "files.os.replace = stop\nfiles.write_text('a.txt', 'a')",
+        "folder": "with files.new_directory('a') as folder:\n    stop()",
+    }
+    code = (
+        "import time\nfrom gdd_keras import files\n\n"
+        "def stop(*_):\n    print('here', flush=True)\n    time.sleep(60)\n\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code + writing[kind]],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"here\n"
+    return process
+
+
+def end(process):
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_leftovers_of_dead_processes_go(tmp_path, kind):
+    (tmp_path / ".writing-mine").touch()
+    process = hold(kind, tmp_path)
+    try:
+        (left,) = set(names(tmp_path)) - {".writing-mine"}
+        assert left.startswith(".writing-")
+        # A living process's stays.
+        write_text(tmp_path / "b.txt", "b")
+        with new_directory(tmp_path / "c"):
+            pass
+        assert left in names(tmp_path)
+    finally:
+        end(process)
+    assert left in names(tmp_path)
+    write_text(tmp_path / "b.txt", "b")
+    # What only looks alike is the user's.
+    assert names(tmp_path) == [".writing-mine", "b.txt", "c"]
+
+
+def test_lock_ends_with_its_process(tmp_path):
+    path = tmp_path / "deep" / "lock"
+    taken = InputError("taken")
+    with take_lock(path, taken):
+        with pytest.raises(InputError, match="taken"):
+            take_lock(path, taken)
+        shutil.copytree(path.parent, tmp_path / "copy")
+        take_lock(tmp_path / "copy" / "lock", taken).close()
+    take_lock(path, taken).close()
+    code = (
+        "import time\nfrom gdd_keras.files import take_lock\n"
+        f"lock = take_lock({str(path)!r})\n"
+        "print('here', flush=True)\ntime.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"here\n"
+        with pytest.raises(InputError, match="taken"):
+            take_lock(path, taken)
+    finally:
+        end(process)
+    take_lock(path, taken).close()
+
+
+def test_waiting_for_a_lock(tmp_path):
+    order = []
+
+    def wait():
+        with take_lock(tmp_path / "lock"):
+            order.append("second")
+
+    with take_lock(tmp_path / "lock"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_system_without_locks(tmp_path, monkeypatch):
+    leftover = tmp_path / ".writing-abcdefgh"
+    leftover.touch()
+
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    for module in (types.SimpleNamespace(**CONSTANTS, flock=unsupported), None):
+        monkeypatch.setattr(files, "fcntl", module)
+        with take_lock(tmp_path / "lock", InputError("taken")):
+            take_lock(tmp_path / "lock", InputError("taken")).close()
+        write_text(tmp_path / "a", "a")
+        # Nobody can tell whether its process lives.
+        assert leftover.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            OSError(errno.ENOSPC, "", "/a/b"),
+            "/a/b: No space left on device. Free some space, or choose",
+        ),
+        (PermissionError(errno.EACCES, ""), "A file: Permission denied. Ch"),
+        (FileNotFoundError(errno.ENOENT, "", "/a/b"), None),
+        (ValueError("No space left on device"), None),
+    ],
+)
+def test_storage_problems(error, expected):
+    for found in (error, RuntimeError("wrapped")):
+        if found is not error:
+            found.__cause__ = error
+        problem = storage_problem(found)
+        assert problem == expected or problem.startswith(expected)
+
+
+def test_storage_problems_of_tensorflow():
+    import tensorflow as tf
+
+    full = "No space left on device"
+    for place in ("/a/b c/ckpt-2_temp", "runs/digits/ckpt-2_temp/part"):
+        error = tf.errors.ResourceExhaustedError(
+            None,
+            None,
+            "{{function_node __wrapped__SaveV2_device_/job:localhost/task:0}} "
+            f"{place}; {full} [Op:SaveV2]",
+        )
+        assert storage_problem(error) == (
+            f"{place}: {full}. Free some space, or choose another place"
+        )
+    memory = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+    assert storage_problem(memory) is None
 
 
 @pytest.mark.parametrize(

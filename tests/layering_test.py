@@ -12,10 +12,11 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 
 # Modules and packages; each imports only from the lines above its own.
 LAYERS = (
-    {"config", "machine", "quiet", "sampling"},
-    {"memory", "schema", "shards"},
-    {"cli", "files"},
+    {"config", "interruption", "machine", "quiet", "sampling"},
+    {"memory", "schema"},
+    {"files", "shards"},
     {
+        "cli",
         "metadata",
         "partial_sets",
         "run_directory",
@@ -41,6 +42,7 @@ WITHOUT_TENSORFLOW = (
     "evaluate",
     "files",
     "generate",
+    "interruption",
     "machine",
     "memory",
     "metadata",

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -72,6 +73,30 @@ def test_run_holds_its_config_and_state(tmp_path):
         "config.json",
         "state.json",
     ]
+
+
+def test_lock(tmp_path):
+    first = open_run(CONFIG, "digits", parent=tmp_path)
+    second = open_run(CONFIG, "digits", parent=tmp_path)
+    with first.locked():
+        with pytest.raises(
+            InputError,
+            match="digits must not be going on already. Received: another "
+            "process trains it. Wait for it, stop it, or choose another folder "
+            "with `--run-dir`.",
+        ):
+            with second.locked():
+                pytest.fail("must not start")
+        # A copy is a run of its own.
+        shutil.copytree(tmp_path / "digits", tmp_path / "copy")
+        with open_run(CONFIG, "digits", tmp_path / "copy").locked():
+            pass
+        first.save(seconds=4.0, done=True)
+    with second.locked():
+        assert second.state["seconds"] == 4.0
+    # What is finished can be looked at by many.
+    with second.locked(), RunDirectory(first.path, CONFIG).locked():
+        pass
 
 
 def test_paths(tmp_path):

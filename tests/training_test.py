@@ -263,6 +263,23 @@ def test_finished_stage_without_checkpoints(config, toy_dataset, tmp_path):
         train(tmp_path, config, toy_dataset)
 
 
+@pytest.mark.parametrize(
+    ("done", "epochs", "expected"),
+    [
+        (0, 3, [(0, 3, 8)]),
+        (16, 3, [(2, 3, 8)]),
+        # What an interruption left of an epoch comes first.
+        (4, 3, [(0, 1, 4), (1, 3, 8)]),
+        (20, 3, [(2, 3, 4)]),
+        # Nothing is left but the note that it is done.
+        (24, 3, [(3, 3, 8)]),
+    ],
+)
+def test_epochs_left(done, epochs, expected):
+    parts = training._epochs_left(Plan(3, 8), done, epochs)
+    assert [tuple(part.values()) for part in parts] == expected
+
+
 def test_planning_leaves_no_trace(config, toy_dataset, monkeypatch):
     monkeypatch.setattr(training, "_TIMED_SECONDS", 0.0)
     stages = build_stages(config, toy_dataset)
@@ -530,3 +547,10 @@ def test_data_that_changed(config, toy_dataset, tmp_path):
         "data back, or start over with `--fresh`.",
     ):
         check_same_data(RunDirectory(tmp_path, config), changed)
+    with pytest.raises(InputError, match="back, pass `--allow-changed-data`, "):
+        check_same_data(RunDirectory(tmp_path, config), changed, False)
+    run = RunDirectory(tmp_path, config)
+    assert check_same_data(run, changed, True)
+    assert not check_same_data(run, changed)
+    assert run.state["fingerprint"] == "4567"
+    assert run.state["earlier_fingerprints"] == ["0123"]

@@ -390,10 +390,23 @@ def _read(tfds, builder, split, features, fit):
         except StopIteration:
             return
         except tf.errors.OpError as error:
-            raise _damaged(
-                builder.info.full_name, builder.data_path, error
-            ) from error
+            place = builder.data_path
+            if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
+                files = builder.info.splits[split].filepaths
+                place = _broken_file(tf, files) or place
+            raise _damaged(builder.info.full_name, place, error) from error
         yield fit(images), labels
+
+
+def _broken_file(tf, files):
+    """Returns the first file that is no whole TFRecord file, or `None`."""
+    for file in files:
+        records = tf.data.TFRecordDataset(str(file))
+        try:
+            records.reduce(np.int64(0), lambda count, _: count + 1)
+        except tf.errors.OpError:
+            return file
+    return None
 
 
 def _batches_of_records(tf, builder, split, features, rows):

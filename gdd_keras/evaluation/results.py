@@ -1,10 +1,10 @@
 """`results.json`: every figure with what it takes to repeat it."""
 
 import contextlib
-import fcntl
 import pathlib
 
 from gdd_keras.config import InputError
+from gdd_keras.files import take_lock
 from gdd_keras.files import write_bytes
 from gdd_keras.files import write_json
 from gdd_keras.metadata import SCORE_KEY
@@ -158,17 +158,15 @@ class Results:
     @contextlib.contextmanager
     def _changed(self):
         """Gives the content to change, alone among all processes."""
-        with self._opened_lock() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._lock():
             content = self.read()
             yield content
             write_json(self.file, content)
 
-    def _opened_lock(self):
-        """Makes the folder and opens its lock, or raises `InputError`."""
+    def _lock(self):
+        """Waits for the folder's lock, or raises `InputError`."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            return open(self.directory / ".lock", "w")
+            return take_lock(self.directory / ".lock")
         except OSError as error:
             raise InputError(
                 "`--results` must be a folder that can be written. Received: "

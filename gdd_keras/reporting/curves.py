@@ -46,8 +46,10 @@ def read_curves(directory):
     # `cgan` comes before `distill`.
     for stage in sorted(stages):
         points = {}
-        for file in sorted(stage.glob("events*"), key=_started):
-            _take_over(points, _read_file(file))
+        found = {file: _read_file(file) for file in stage.glob("events*")}
+        starts = {f: (_first(found[f]), _started(f)) for f in found}
+        for file in sorted(found, key=starts.get):
+            _take_over(points, found[file])
         for tag, values in sorted(points.items()):
             finite = {s: v for s, v in values.items() if math.isfinite(v)}
             if finite:
@@ -60,6 +62,14 @@ def read_curves(directory):
     return curves
 
 
+def _first(points):
+    """Returns the first step of an event file.
+
+    A run that goes on starts later than the one before it; clocks may not.
+    """
+    return min((min(values) for values in points.values()), default=math.inf)
+
+
 def _started(file):
     """Sorts event files by the time in their names, then by the rest."""
     digits = [part for part in file.name.split(".") if part.isdigit()]
@@ -68,7 +78,7 @@ def _started(file):
 
 def _take_over(points, newer):
     """Drops what a resumed run threw away, and adds what it wrote."""
-    first = min((min(values) for values in newer.values()), default=math.inf)
+    first = _first(newer)
     for values in points.values():
         for step in [step for step in values if step >= first]:
             del values[step]

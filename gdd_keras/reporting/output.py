@@ -1,10 +1,6 @@
 """The report's folder: checked first, written whole."""
 
-import contextlib
-import os
 import pathlib
-import shutil
-import tempfile
 
 from gdd_keras.config import InputError
 from gdd_keras.files import check_can_be_made
@@ -76,7 +72,7 @@ def write_report(path, markdown, page, files):
     """
     path = check_output(path)
     try:
-        with _set_aside(path), new_directory(path) as folder:
+        with new_directory(path, replace=True) as folder:
             write_text(folder / _MARKDOWN, f"{_MARK}\n\n{markdown}")
             write_text(folder / _PAGE, page)
             (folder / _FIGURES).mkdir()
@@ -109,21 +105,3 @@ def _is_report(path):
             return file.readline().strip() == _MARK
     except (OSError, UnicodeDecodeError):
         return False
-
-
-@contextlib.contextmanager
-def _set_aside(path):
-    """Moves an earlier report away; brings it back if the block fails."""
-    if not path.is_dir():
-        yield
-        return
-    aside = pathlib.Path(
-        tempfile.mkdtemp(dir=path.parent, prefix=f".earlier-{path.name}-")
-    )
-    os.replace(path, aside)
-    try:
-        yield
-    except BaseException:
-        os.replace(aside, path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

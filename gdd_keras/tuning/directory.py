@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import pathlib
 
@@ -12,6 +11,7 @@ from gdd_keras.config import TuningConfig
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
+from gdd_keras.files import take_lock
 from gdd_keras.files import write_json
 from gdd_keras.run_directory import check_stage_1
 from gdd_keras.run_directory import numbered_folders
@@ -71,15 +71,14 @@ class Search:
         Raises:
             InputError: If one does.
         """
-        with open(self.path / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(
-                    f"The search in {self.path} must not be running already. "
-                    "Received: it is. Wait for it, stop it, or choose another "
-                    "folder with `--search-dir`."
-                ) from error
+        with take_lock(
+            self.path / ".lock",
+            InputError(
+                f"The search in {self.path} must not be running already. "
+                "Received: it is. Wait for it, stop it, or choose another "
+                "folder with `--search-dir`."
+            ),
+        ):
             yield
 
 

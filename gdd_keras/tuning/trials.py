@@ -22,6 +22,7 @@ from gdd_keras.config import RunError
 from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
 from gdd_keras.evaluation import evaluate_generator
+from gdd_keras.files import storage_problem
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
 from gdd_keras.run_directory import RunDirectory
@@ -255,6 +256,12 @@ class SearchTuner(base_tuner.BaseTuner):
             FatalRuntimeError: On anything unexpected, which must not look
                 like many trials that failed.
         """
+        try:
+            return self._run_trial(trial)
+        except (OSError, tf.errors.OpError) as error:
+            raise FatalRuntimeError(str(error)) from error
+
+    def _run_trial(self, trial):
         started = time.monotonic()
         config = self.hypermodel.build(trial.hyperparameters)
         values = {
@@ -272,6 +279,9 @@ class SearchTuner(base_tuner.BaseTuner):
         except InputError as error:
             raise FatalValueError(str(error)) from error
         except (RunError, tf.errors.OpError) as error:
+            # A full disk is not the trial's fault.
+            if storage_problem(error) is not None:
+                raise
             result.failure = str(error).strip()
             self._say(f"{name} failed: {result.failure}", flush=True)
             raise FailedTrialError(result.failure) from error

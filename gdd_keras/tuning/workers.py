@@ -11,6 +11,7 @@ import threading
 
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.files import storage_problem
 from gdd_keras.quiet import quiet_import
 
 __all__ = ["EXIT_FULL", "Workers", "local_address"]
@@ -188,6 +189,12 @@ def _run(module, function, search, environment, verbose, messages):
         sys.exit(_EXIT_BAD_INPUT)
     except RunError as error:
         messages.put(str(error))
+        sys.exit(_EXIT_FAILED)
+    except Exception as error:
+        problem = storage_problem(error)
+        if problem is None:
+            raise
+        messages.put(f"{problem}; the same command goes on with the search.")
         sys.exit(_EXIT_FAILED)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -314,6 +315,28 @@ def test_missing_tfx_is_explained(capsys, tmp_path):
     assert main(places) == 2
     assert "`make pipeline` makes an environment" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_second_pipeline_is_refused(capsys, tmp_path, monkeypatch):
+    from pipelines import local_runner
+
+    places = ["--pipeline-root", str(tmp_path / "out")]
+    places += ["--saved-models", str(tmp_path / "models")]
+    codes = []
+
+    def run_pipeline(*_, **__):
+        # While the first one runs.
+        codes.append(local_runner.main(places))
+        return []
+
+    # TFX itself plays no part.
+    fake = types.SimpleNamespace(run_pipeline=run_pipeline)
+    monkeypatch.setattr(local_runner, "import_tfx", lambda: fake)
+    assert local_runner.main(places) == 0
+    assert codes == [2]
+    assert "digits must not be running already. Received: it is. " in (
+        capsys.readouterr().err
+    )
 
 
 def test_models_of_another_kind_are_not_touched(capsys, tmp_path):

@@ -160,6 +160,11 @@ def test_diverged_trial_fails_alone(search, toy_dataset, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+FULL_DISK = tf.errors.ResourceExhaustedError(
+    None, None, "a/ckpt-1_temp; No space left on device"
+)
+
+
 @pytest.mark.parametrize(
     ("error", "raised", "message"),
     [
@@ -169,6 +174,9 @@ def test_diverged_trial_fails_alone(search, toy_dataset, monkeypatch, capfd):
             trials.FatalRuntimeError,
             r"trial 1 of 2: ZeroDivisionError\('oh'\)",
         ),
+        # The next trial would fare no better.
+        (FULL_DISK, trials.FatalRuntimeError, "No space left on device"),
+        (OSError(28, "Full"), trials.FatalRuntimeError, "Full"),
     ],
 )
 def test_what_ends_a_search(

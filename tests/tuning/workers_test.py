@@ -33,6 +33,8 @@ def train_stage_1(search, verbose):
         raise InputError("`pool` must be another")
     if "nan" in search:
         raise RunError("a loss became nan")
+    if "disk" in search:
+        raise OSError(28, "No space left on device", "/a/b")
     if "dies" in search:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -82,6 +84,7 @@ def test_stage_1(workers):
     [
         ("bad", InputError, "^`pool` must be another$"),
         ("nan", RunError, "^a loss became nan$"),
+        ("disk", RunError, "^/a/b: No space left .* goes on with the search.$"),
         ("dies", RunError, "stage 1 ended with exit code -9.*goes on"),
     ],
 )
