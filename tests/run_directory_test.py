@@ -91,7 +91,7 @@ def test_lock(tmp_path):
         shutil.copytree(tmp_path / "digits", tmp_path / "copy")
         with open_run(CONFIG, "digits", tmp_path / "copy").locked():
             pass
-        first.save(seconds=4.0, done=True)
+        first.save(seconds=4.0, done=True, export="1")
     with second.locked():
         assert second.state["seconds"] == 4.0
     # What is finished can be looked at by many.
