@@ -18,8 +18,10 @@ ifeq ($(shell uname -s),Linux)
 TESTED := $(PIPELINE_VENV)/.installed
 endif
 
+# Two processes, since most tests keep one core busy; a file stays in one of
+# them, since its tests share what they train.
 test: $(VENV)/.installed-dev $(TESTED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 # Everything that may go wrong outside of the program: signals, disks, rotten
 # files, and KILLS times `kill -9` at each of five moments.

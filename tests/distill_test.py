@@ -396,7 +396,10 @@ def refused(command, *arguments):
     [
         (["--omega-g", "-0.1"], "`omega_g` must be a number >= 0.0"),
         (["--omega-l", "nan"], "`omega_l` must be a finite number"),
-        (["--ipc", "0"], "`ipc` must be an integer >= 1. Received: ipc=0."),
+        (
+            ["--ipc", "0"],
+            "`ipc` must be an integer >= 1 and <= 1000000. Received: ipc=0.",
+        ),
         (["--image-size", "4"], "`image_size` must be an integer >= 8"),
         (["--dataset", "./absent"], "`dataset` must be an existing path"),
     ],

@@ -256,8 +256,8 @@ def test_output_that_cannot_be_written(tiny_saved_model, tmp_path, capsys):
             "--ipc=1",
         ]
     )
-    assert code == 1
-    assert "could not be written" in capsys.readouterr().err
+    assert code == 2
+    assert "file is no folder. Choose another." in capsys.readouterr().err
 
 
 def test_progress_on_a_terminal(monkeypatch, capsys):

@@ -27,6 +27,8 @@ from gdd_keras.strategy import open_strategy
 from gdd_keras.strategy import scalar
 
 SETTINGS = {
+    # Else what is compared would be rounding.
+    "precision": "float32",
     "latent_dim": 5,
     "generator_width": 4,
     "discriminator_width": 4,

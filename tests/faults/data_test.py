@@ -133,7 +133,7 @@ def test_shard_that_is_cut_short(written_set, command, flags, tmp_path):
     cut(shard)
     code, _, err = command("--dataset", folder, *flags)
     assert code == 2
-    assert err.startswith("error: The TFDS data of ")
+    assert err.startswith("error: `dataset`: The TFDS data of ")
     assert f"Received: {shard}: " in err
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
@@ -145,7 +145,9 @@ def test_archive_that_rots(harm, written_set, command, flags, tmp_path):
     harm(path)
     code, _, err = command("--dataset", path, *flags)
     assert code == 2
-    assert err.startswith("error: An .npz data set must be a readable archive.")
+    assert err.startswith(
+        "error: `dataset`: An .npz data set must be a readable archive."
+    )
     assert str(path) in err
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
