@@ -21,7 +21,7 @@ def test_flat():
     figures = endurance.summarize(
         samples([1000.0, 1015.0, 1005.0], [99.0, 100.0, 108.0], [30, 31, 30])
     )
-    assert figures["memory_deviation"] == pytest.approx(10.0 / 1005.0)
+    assert figures["memory_growth"] == pytest.approx(0.015)
     assert figures["speed_deviation"] == pytest.approx(0.08)
     assert endurance.find_problems(figures) == []
 
@@ -29,7 +29,7 @@ def test_flat():
 @pytest.mark.parametrize(
     ("memory", "speed", "files", "problem"),
     [
-        ([1000, 1000, 1030], [9, 9, 9], [1, 1, 1], "memory was 3.0% off"),
+        ([1000, 1030, 1010], [9, 9, 9], [1, 1, 1], "memory grew by 3.0%"),
         ([1000] * 3, [100, 100, 80], [1, 1, 1], "speed was 20.0% off"),
         ([1000] * 3, [9, 9, 9], [1, 2, 3], "2 more files are open"),
     ],
@@ -62,3 +62,11 @@ def test_minutes_out_of_range(minutes, capsys):
     with pytest.raises(SystemExit):
         endurance.main(["--minutes", minutes])
     assert "--minutes" in capsys.readouterr().err
+
+
+def test_memory_that_is_taken_back():
+    figures = endurance.summarize(
+        samples([1500.0, 1400.0, 1405.0], [9.0] * 3, [7] * 3)
+    )
+    assert figures["memory_growth"] == 0.0
+    assert endurance.find_problems(figures) == []
