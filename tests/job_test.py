@@ -155,6 +155,29 @@ def test_estimate(config, monkeypatch):
     assert lines[3].startswith("stage 2, matching: 4 steps of 6 images, ")
 
 
+def test_stage_2_is_timed_when_it_begins(
+    config, toy_dataset, tmp_path, monkeypatch, capsys
+):
+    config = make_config(base=config, time_budget=1.0, num_seeds=0)
+    timed = []
+
+    def time_steps(stage):
+        timed.append(stage.name)
+        return 6.0
+
+    monkeypatch.setattr(training, "_time_steps", time_steps)
+    run = RunDirectory(tmp_path / "run", config)
+    distill_dataset(config, run, tmp_path / "models", toy_dataset)
+    assert timed == ["cgan", "distill"]
+    assert not any(plan["estimated"] for plan in run.state["plan"])
+    shown = capsys.readouterr().out
+    assert "images/s by estimate, about" in shown
+    (_, second) = run.state["plan"]
+    steps = second["epochs"] * second["steps_per_epoch"]
+    assert f"{steps:,} steps, timed" in shown
+    assert run.state["stages"]["distill"]["steps"] == steps
+
+
 def stages(*names):
     return [types.SimpleNamespace(name=name) for name in names]
 

@@ -17,6 +17,7 @@ from gdd_keras.training import Plan
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
 from gdd_keras.training import plan_training
+from gdd_keras.training import time_plan
 from gdd_keras.training import train_stage
 
 PLAN = Plan(epochs=3, steps_per_epoch=2, step_seconds=0.01)
@@ -361,6 +362,80 @@ def test_plan_without_timing(config, toy_dataset, monkeypatch):
     stages = build_stages(config, toy_dataset)
     plans = plan_training(stages, config, toy_dataset, num_timed=0)
     assert plans == [Plan(epochs=3, steps_per_epoch=2)] * 2
+
+
+def test_other_stages_are_estimated(config, toy_dataset, monkeypatch):
+    stages = build_stages(config, toy_dataset)
+    timed = []
+
+    def time_steps(stage):
+        timed.append(stage.name)
+        return 0.2
+
+    monkeypatch.setattr(training, "_time_steps", time_steps)
+    first, second = plan_training(stages, config, toy_dataset, num_timed=1)
+    assert timed == ["cgan"]
+    assert (first.step_seconds, first.estimated) == (0.2, False)
+    work = [stage.trainer.multiply_adds() for stage in stages]
+    assert work[1] > work[0]
+    assert second.step_seconds == pytest.approx(0.2 * work[1] / work[0])
+    assert second.estimated
+    # Timed later, in the seconds that it has.
+    limited = dataclasses.replace(second, seconds=2.0)
+    again = time_plan(stages[1], limited, config, toy_dataset)
+    assert timed == ["cgan", "distill"]
+    assert (again.step_seconds, again.seconds) == (0.2, 2.0)
+    assert not again.estimated
+    assert again.steps == 10
+
+
+def test_plain_gan_has_no_work_in_its_pool(config, toy_dataset):
+    config = make_config(base=config, omega_g=0.0, omega_l=0.0)
+    first, second = build_stages(config, toy_dataset)
+    assert second.trainer.multiply_adds() == first.trainer.multiply_adds()
+
+
+def test_jit(config, toy_dataset):
+    compiled = {
+        jit: build_stages(make_config(base=config, jit=jit), toy_dataset)[
+            0
+        ].trainer.jit_compile
+        for jit in ("auto", "on", "off")
+    }
+    # No GPU here.
+    assert compiled == {"auto": False, "on": True, "off": False}
+
+
+def test_jit_does_not_go_with_several_devices():
+    with pytest.raises(InputError, match="under `--strategy mirrored`"):
+        training._jit_compile("on", mirrored=True)
+    assert training._jit_compile("auto", mirrored=True) is False
+
+
+def test_precision_reaches_the_networks(config, toy_dataset):
+    for precision, dtype in (
+        ("float32", "float32"),
+        ("mixed_bfloat16", "bfloat16"),
+    ):
+        settings = make_config(base=config, precision=precision)
+        trainer = build_stages(settings, toy_dataset)[1].trainer
+        for network in (
+            trainer.generator,
+            trainer.discriminator.layers[1].layer,
+            trainer.pool.networks[0],
+        ):
+            layers = getattr(network, "layers", [network])
+            assert dtype in {layer.compute_dtype for layer in layers}
+        average = trainer.averaged_generator
+        assert {x.compute_dtype for x in average.layers} == {"float32"}
+
+
+def test_automatic_precision(config, monkeypatch):
+    monkeypatch.setattr(training, "fast_precision", lambda: "whatever is fast")
+    precision = training.training_precision
+    automatic = make_config(base=config, precision="auto")
+    assert precision(automatic) == "whatever is fast"
+    assert precision(make_config(precision="float32")) == "float32"
 
 
 def test_budget_is_shared(monkeypatch, toy_dataset):
