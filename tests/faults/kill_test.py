@@ -20,7 +20,10 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("GDD_KERAS_KILLS", "1"))
 RANDOM_SEED = random.SystemRandom().randrange(10**6)
 FIRST_SEED = int(os.environ.get("GDD_KERAS_KILL_SEED") or RANDOM_SEED)
-SEEDS = range(FIRST_SEED, FIRST_SEED + KILLS)
+# Names of tests must not be random: several processes may share them out.
+SEEDS = [
+    pytest.param(FIRST_SEED + number, id=str(number)) for number in range(KILLS)
+]
 # Kinds in the order in which a run comes by them.
 TRAINING_KINDS = ("stage 1", "checkpoint", "stage 2", "export")
 # On a CPU, a run that goes on computes the very same numbers.
