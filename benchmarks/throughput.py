@@ -44,8 +44,7 @@ def _add_arguments(parser):
         "--only",
         nargs="+",
         metavar="TEXT",
-        default=[""],
-        help="Measure the parts whose names contain one of these texts.",
+        help="Measure only the parts whose names contain one of these texts.",
     )
     parser.add_argument(
         "--precision",
@@ -104,7 +103,8 @@ def _run(arguments, words):
     )
 
     def wanted(name):
-        return any(text in name for text in arguments.only)
+        only = arguments.only
+        return only is None or any(text in name for text in only)
 
     for name, precision, make in make_cases(precisions):
         if wanted(name):
@@ -200,7 +200,7 @@ def _short(rate):
 
 def _row(name, precision, rate, spread, work, gflops, share):
     return (
-        f"{name:<42}{precision:<16}{rate:>10}{spread:>20}{work:>10}"
+        f"{name:<46}{precision:<16}{rate:>10}{spread:>20}{work:>10}"
         f"{gflops:>9}{share:>5}"
     )
 

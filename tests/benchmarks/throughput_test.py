@@ -68,3 +68,20 @@ def test_seconds_out_of_range(seconds, capsys):
         throughput.main(["--seconds", seconds])
     assert stop.value.code == 2
     assert "--seconds" in capsys.readouterr().err
+
+
+def test_everything_by_default(capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.ceilings._CONVOLUTIONS", ((1, 4, 2),))
+    monkeypatch.setattr("benchmarks.ceilings._MATRIX_SIZE", 64)
+    measured = []
+    cases = [
+        (name, None, lambda name=name: name) for name in ("one part", "another")
+    ]
+    monkeypatch.setattr("benchmarks.cases.make_cases", lambda _: cases)
+    monkeypatch.setattr(
+        throughput, "_measure", lambda case, *_: measured.append(case)
+    )
+    monkeypatch.setattr(throughput, "_first_step", lambda: 7.5)
+    assert throughput.main(["--seconds", "0.1"]) == 0
+    assert measured == ["one part", "another"]
+    assert "digits: 7.5 s after the command" in capsys.readouterr().out
