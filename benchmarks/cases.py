@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 import tempfile
-import time
 import typing
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,6 +26,7 @@ from gdd_keras.generator_api import load_generator
 from gdd_keras.losses import classification_loss
 from gdd_keras.networks import build_classifier
 from gdd_keras.networks import classifier_names
+from gdd_keras.training import StepTimer
 from gdd_keras.training import build_stages
 
 __all__ = ["Case", "find_case", "make_cases", "random_dataset"]
@@ -206,41 +205,25 @@ def _step_work(trainer, batch):
     return without + (with_penalty - without) / period
 
 
-class _Times(keras.callbacks.Callback):
-    """Notes when each execution ended; ends after enough of them."""
-
-    def __init__(self, seconds):
-        super().__init__()
-        self._seconds = seconds
-        self.times = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.times.append(time.perf_counter())
-        enough = len(self.times) > 4
-        if enough and self.times[-1] - self.times[1] >= self._seconds:
-            self.model.stop_training = True
-
-
 def _fit_case(name, stage):
     """`Model.fit` with its batches and the callbacks of every step."""
     trainer = stage.trainer
     execution = trainer.steps_per_execution
 
     def run(seconds):
-        times = _Times(seconds)
+        timer = StepTimer(seconds)
         trainer.fit(
             stage.batches(0),
             steps_per_epoch=1000 * execution,
             callbacks=[
                 StopOnNaN(stage.name),
                 LearningRateDecay(0, 10**6, 0.5),
-                times,
+                timer,
             ],
             shuffle=False,
             verbose=0,
         )
-        # The first execution traced.
-        return Timing(tuple(np.diff(times.times[1:]).tolist()))
+        return Timing(tuple(np.diff(timer.times).tolist()))
 
     batch = next(iter(stage.batches(0)))
     return Case(

@@ -1,6 +1,5 @@
 """Command: train stage 2 for long, and see whether anything grows."""
 
-import argparse
 import dataclasses
 import pathlib
 import statistics
@@ -10,6 +9,7 @@ import time
 
 import psutil
 
+from benchmarks.flags import positive_number
 from gdd_keras.cli import run_command
 from gdd_keras.config import RunError
 from gdd_keras.config import make_config
@@ -53,7 +53,7 @@ def _add_arguments(parser):
     parser.add_argument("--preset", default="compact")
     parser.add_argument(
         "--minutes",
-        type=_minutes,
+        type=positive_number("minutes", 10_000),
         default=60.0,
         metavar="X",
         help="Default: %(default)s.",
@@ -61,15 +61,6 @@ def _add_arguments(parser):
     parser.add_argument(
         "--output", metavar="FILE", help="Where to write the figures as JSON."
     )
-
-
-def _minutes(text):
-    value = float(text)
-    if not 0.0 < value < 10_000.0:
-        raise argparse.ArgumentTypeError(
-            f"must be a number of minutes > 0 and < 10000. Received: {text}."
-        )
-    return value
 
 
 def _run(arguments):

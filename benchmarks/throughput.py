@@ -1,6 +1,5 @@
 """Command: measure the speed of every part against the machine's ceilings."""
 
-import argparse
 import pathlib
 import re
 import shlex
@@ -9,6 +8,7 @@ import sys
 import tempfile
 import time
 
+from benchmarks.flags import positive_number
 from gdd_keras.cli import run_command
 from gdd_keras.files import write_json
 from gdd_keras.quiet import quiet_import
@@ -55,7 +55,7 @@ def _add_arguments(parser):
     )
     parser.add_argument(
         "--seconds",
-        type=_positive,
+        type=positive_number("seconds", 3600),
         default=3.0,
         metavar="X",
         help="Seconds for each part. Default: %(default)s.",
@@ -65,15 +65,6 @@ def _add_arguments(parser):
         metavar="FILE",
         help="Where to write the figures as JSON.",
     )
-
-
-def _positive(text):
-    value = float(text)
-    if not 0.0 < value < 3600.0:
-        raise argparse.ArgumentTypeError(
-            f"must be a number of seconds > 0 and < 3600. Received: {text}."
-        )
-    return value
 
 
 def _run(arguments, words):

@@ -1,12 +1,12 @@
 """Command: held-out accuracy against minutes of training."""
 
-import argparse
 import pathlib
 import shutil
 import sys
 import time
 
 import gdd_keras.evaluate
+from benchmarks.flags import positive_number
 from gdd_keras.cli import run_command
 from gdd_keras.config import PRESETS
 from gdd_keras.config import InputError
@@ -59,7 +59,7 @@ def _add_arguments(parser):
     parser.add_argument(
         "--minutes",
         nargs="+",
-        type=_minutes,
+        type=positive_number("minutes", 10_000),
         default=[5.0, 10.0, 20.0, 40.0],
         metavar="X",
         help="Minutes of training at which to export. Default: 5 10 20 40.",
@@ -81,15 +81,6 @@ def _add_arguments(parser):
         metavar="DIR",
         help="Folder of exports and results. Default: %(default)s.",
     )
-
-
-def _minutes(text):
-    value = float(text)
-    if not 0.0 < value < 10_000.0:
-        raise argparse.ArgumentTypeError(
-            f"must be numbers of minutes > 0 and < 10000. Received: {text}."
-        )
-    return value
 
 
 def _run(arguments):

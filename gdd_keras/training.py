@@ -42,6 +42,7 @@ from gdd_keras.strategy import scalar
 __all__ = [
     "Plan",
     "Stage",
+    "StepTimer",
     "build_networks",
     "build_stages",
     "check_same_data",
@@ -592,11 +593,20 @@ def _plan(stage, step_seconds, config, dataset, limit):
     return Plan(epochs, per_epoch, step_seconds, limit)
 
 
-class _StepTimer(keras.callbacks.Callback):
-    """Notes when each execution ended; ends after enough of them."""
+class StepTimer(keras.callbacks.Callback):
+    """Notes when each execution ended; ends training after enough of them.
 
-    def __init__(self):
+    Args:
+        seconds: How long to go on at least.
+
+    Attributes:
+        times: List of the moments, floats of `time.perf_counter`; the first
+            execution traces and compiles, so that it began long before.
+    """
+
+    def __init__(self, seconds):
         super().__init__()
+        self._seconds = seconds
         self.times = []
 
     def on_train_batch_end(self, batch, logs=None):
@@ -604,7 +614,7 @@ class _StepTimer(keras.callbacks.Callback):
         # The first execution traces and compiles.
         if (
             len(self.times) >= 3
-            and self.times[-1] - self.times[0] >= _TIMED_SECONDS
+            and self.times[-1] - self.times[0] >= self._seconds
         ):
             self.model.stop_training = True
 
@@ -627,7 +637,7 @@ def _time_steps(stage):
     for index in range(draws):
         if trainer.matches:
             trainer.pool.index.assign(index)
-        timer = _StepTimer()
+        timer = StepTimer(_TIMED_SECONDS)
         trainer.fit(
             stage.batches(0),
             steps_per_epoch=100 * trainer.steps_per_execution,
