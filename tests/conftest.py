@@ -191,3 +191,19 @@ def pretend_scores(monkeypatch):
         return scored
 
     return replace
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Function that runs `distill` in an empty folder: code and output."""
+    from gdd_keras import distill
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = distill.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

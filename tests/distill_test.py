@@ -33,20 +33,6 @@ def fast(own_networks):
     ]
 
 
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """Function that runs the command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = distill.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def digits_flags(own_networks):
     return [

@@ -113,20 +113,6 @@ def start(own_networks):
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """Function that runs `distill` here, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = distill.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
 def entries():
     """Function of a folder: the paths of all that is below it."""
 
