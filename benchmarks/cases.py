@@ -284,7 +284,7 @@ def _generation_case(name, dataset, precision):
     """Generation from the SavedModel of `compact`."""
     count = int(name.split()[1].replace(",", ""))
     stage = _stage("stage 1", dataset, precision=precision)
-    generator = stage.trainer.averaged_generator
+    generator = stage.trainer.deployed_generator
     with tempfile.TemporaryDirectory() as folder:
         version = export_generator(
             generator, folder, {"class_names": list(dataset.class_names)}

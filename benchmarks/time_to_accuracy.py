@@ -145,6 +145,7 @@ def train_with_exports(config, dataset, minutes, folder):
     with quiet_import():
         from gdd_keras.export import export_generator
         from gdd_keras.job import export_metadata
+        from gdd_keras.latents import fitted_generator
         from gdd_keras.strategy import scalar
         from gdd_keras.training import build_stages
         from gdd_keras.training import plan_training
@@ -160,7 +161,7 @@ def train_with_exports(config, dataset, minutes, folder):
 
     def export(trainer, minute):
         export_generator(
-            trainer.averaged_generator,
+            fitted_generator(trainer, dataset.train, config),
             folder / f"{minute:g}",
             export_metadata(
                 config,

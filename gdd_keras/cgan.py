@@ -1,5 +1,7 @@
 """Stage 1: a conditional GAN as a `keras.Model` with its own `train_step`."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -8,6 +10,9 @@ from gdd_keras.data.pipeline import scale_images
 from gdd_keras.losses import classification_loss
 from gdd_keras.losses import discriminator_loss
 from gdd_keras.losses import generator_loss
+from gdd_keras.losses import kl_loss
+from gdd_keras.losses import reconstruction_loss
+from gdd_keras.networks.latent_mixture import with_latent_mixture
 from gdd_keras.networks.precision import float32_copy
 from gdd_keras.networks.work import count_multiply_adds
 from gdd_keras.strategy import apply_gradients
@@ -28,8 +33,16 @@ class ConditionalGAN(keras.Model):
     function of the seed and the step counter, so that a restored run
     continues exactly.
 
+    With an encoder, latents are draws from q(z | x, y) of the real image whose
+    label they share, and the generator also learns to make that image again:
+    per value of an image, the negative evidence lower bound
+    `(x - G([z + y]))^2 / (2 s^2) + KL(q || N(0, I))`, means over values. It
+    covers what a GAN alone leaves out. Such a generator draws its latents from
+    a mixture that is fitted to the encoder's, see `gdd_keras.latents`.
+
     Reference:
         - [Li et al., 2024](https://arxiv.org/abs/2404.17732), eq. 3-5
+        - [Bao et al., 2017](https://arxiv.org/abs/1703.10155), for the encoder
         - [Karras et al., 2020](https://arxiv.org/abs/1912.04958), section 3.1,
           for penalties at every few steps
 
@@ -47,6 +60,10 @@ class ConditionalGAN(keras.Model):
         augmentation: Augmentation of what the discriminator sees, real and
             generated alike: `"none"`, `"crop"` or `"color_crop"`.
         seed: Integer seed of latents and augmentation.
+        encoder: As from `build_encoder`, or `None` for latents from N(0, I).
+        elbo_weight: Weight of the bound, beside the adversarial loss's 1.
+        pixel_variance: s^2, of pixels in [-1, 1].
+        mixture_components: Components per class of the mixture of latents.
         **kwargs: Of `keras.Model`.
 
     Example:
@@ -57,13 +74,14 @@ class ConditionalGAN(keras.Model):
             discriminator_optimizer=keras.optimizers.Adam(4e-4, 0.0, 0.9),
         )
         gan.fit(training_batches(...), steps_per_epoch=100)
-        images = gan.averaged_generator([latents, one_hot_labels])
+        images = gan.deployed_generator([latents, one_hot_labels])
         ```
     """
 
     # Metrics that a later stage adds, and whether it uses a pool.
     extra_metric_names = ()
     matches = False
+    trains_encoder = True
 
     def __init__(
         self,
@@ -76,11 +94,18 @@ class ConditionalGAN(keras.Model):
         ema_decay=0.999,
         augmentation="none",
         seed=0,
+        encoder=None,
+        elbo_weight=30.0,
+        pixel_variance=0.05,
+        mixture_components=100,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.generator = generator
         self.discriminator = discriminator
+        self.encoder = encoder
+        self.elbo_weight = elbo_weight
+        self.pixel_variance = pixel_variance
         # A wrong name must fail here, not in the first step.
         generator_loss(adversarial_loss, tf.zeros(1))
         self.adversarial_loss = adversarial_loss
@@ -95,6 +120,22 @@ class ConditionalGAN(keras.Model):
         # What is shown, scored and exported is the same on every machine.
         self.averaged_generator = float32_copy(generator)
         self.averaged_generator.trainable = False
+        self.averaged_encoder = None
+        self.deployed_generator = self.averaged_generator
+        if encoder is not None:
+            self.averaged_encoder = float32_copy(encoder)
+            self.averaged_encoder.trainable = False
+            self.deployed_generator = with_latent_mixture(
+                self.averaged_generator, mixture_components
+            )
+            self._encode = tf.function(
+                self._encode_images,
+                input_signature=[
+                    tf.TensorSpec((None, *encoder.input_shape[0][1:]), "uint8"),
+                    tf.TensorSpec((None,), "int32"),
+                ],
+                autograph=False,
+            )
         self.step = self.add_weight(
             shape=(), dtype="int64", trainable=False, name="step"
         )
@@ -104,6 +145,10 @@ class ConditionalGAN(keras.Model):
             names += ["classification_loss", "real_classification_loss"]
         if adversarial_loss == "wgan_gp":
             names.append("gradient_penalty")
+        if encoder is not None:
+            names.append("reconstruction_loss")
+            if self.trains_encoder:
+                names.append("kl_loss")
         self._trackers = {
             name: keras.metrics.Mean(name=name)
             for name in [*names, *self.extra_metric_names]
@@ -120,7 +165,7 @@ class ConditionalGAN(keras.Model):
         super().compile(optimizer=generator_optimizer, **kwargs)
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
-        generator_optimizer.build(self.generator.trainable_variables)
+        generator_optimizer.build(self._generator_variables())
         discriminator_optimizer.build(self.discriminator.trainable_variables)
 
     @property
@@ -134,6 +179,13 @@ class ConditionalGAN(keras.Model):
         weights = {"adversarial_loss": 1.0}
         if self.has_class_logits:
             weights["classification_loss"] = self.auxiliary_weight
+        if self.encoder is not None:
+            values = math.prod(self.generator.output_shape[1:])
+            weights["reconstruction_loss"] = self.elbo_weight / (
+                2.0 * self.pixel_variance
+            )
+            if self.trains_encoder:
+                weights["kl_loss"] = self.elbo_weight / values
         return weights
 
     def multiply_adds(self):
@@ -146,9 +198,12 @@ class ConditionalGAN(keras.Model):
         forward_passes = 8.0
         if self.adversarial_loss == "wgan_gp":
             forward_passes += 5.0 / self.gradient_penalty_every
-        return 3.0 * count_multiply_adds(
-            self.generator
-        ) + forward_passes * count_multiply_adds(self.discriminator)
+        work = 3.0 * count_multiply_adds(self.generator)
+        work += forward_passes * count_multiply_adds(self.discriminator)
+        if self.encoder is not None:
+            encoder_passes = 3.0 if self.trains_encoder else 1.0
+            work += encoder_passes * count_multiply_adds(self.encoder)
+        return work
 
     def gradient_norms(self):
         """Returns the Euclidean norms of the last steps' gradients.
@@ -161,9 +216,33 @@ class ConditionalGAN(keras.Model):
         """
         return {n: float(m.result()) for n, m in self._norm_trackers.items()}
 
+    def encode(self, images, labels):
+        """Returns q(z | x, y) of real images, and who believes in their class.
+
+        Args:
+            images: uint8 `(batch, height, width, channels)`.
+            labels: int32 `(batch,)`.
+
+        Returns:
+            float32 means and log-variances `(batch, latent_dim)` of the
+            averaged encoder, and float32 `(batch,)`, the probability of the
+            label by the discriminator's class head; 1 where it has none.
+        """
+        return self._encode(images, labels)
+
+    def _encode_images(self, images, labels):
+        inputs = [scale_images(images), self._one_hot(labels)]
+        encoded = self.averaged_encoder(inputs, training=False)
+        judged = self.discriminator(inputs, training=False)
+        confidences = tf.ones_like(labels, tf.float32)
+        if self.has_class_logits:
+            probabilities = tf.nn.softmax(judged["class_logits"])
+            confidences = tf.gather(probabilities, labels, batch_dims=1)
+        return encoded["mean"], encoded["log_variance"], confidences
+
     def state(self):
         """Returns all that a checkpoint must hold, name to trackable."""
-        return {
+        state = {
             "generator": self.generator,
             "discriminator": self.discriminator,
             "averaged_generator": self.averaged_generator,
@@ -171,6 +250,10 @@ class ConditionalGAN(keras.Model):
             "discriminator_optimizer": self.discriminator_optimizer,
             "step": self.step,
         }
+        if self.encoder is not None:
+            state["encoder"] = self.encoder
+            state["averaged_encoder"] = self.averaged_encoder
+        return state
 
     def train_step(self, data):
         """Takes one step of both networks.
@@ -185,7 +268,7 @@ class ConditionalGAN(keras.Model):
         tape, images, losses, image_gradients = self._adversarial_step(
             scale_images(data["images"]), data["labels"]
         )
-        self._apply_to_generator(tape, images, image_gradients)
+        self._apply_to_generator(tape, images, image_gradients, losses)
         return self._finish_step(losses)
 
     def _adversarial_step(self, real_images, labels):
@@ -196,18 +279,25 @@ class ConditionalGAN(keras.Model):
             labels: int32 `(batch,)`.
 
         Returns:
-            Tape that recorded the generator, generated images, dict of
-            unweighted losses, and the gradient of L_CGAN at the images.
+            Tape that recorded encoder and generator, generated images, dict
+            of unweighted losses, and the gradient at the images of those
+            that depend on them.
         """
         with tf.GradientTape() as tape:
-            generated_images = self._generate(labels)
-        losses = self._discriminator_step(
-            real_images, tf.stop_gradient(generated_images), labels
+            latents, losses = self._latents(real_images, labels)
+            generated_images = self.generator(
+                [latents, self._one_hot(labels)], training=True
+            )
+        losses.update(
+            self._discriminator_step(
+                real_images, tf.stop_gradient(generated_images), labels
+            )
         )
-        terms, image_gradients = self._adversarial_terms(
-            generated_images, labels
+        terms, image_gradients = self._image_terms(
+            real_images, generated_images, labels
         )
-        return tape, generated_images, {**losses, **terms}, image_gradients
+        losses.update(terms)
+        return tape, generated_images, losses, image_gradients
 
     def _random_seed(self, salt):
         """Returns an int64 `(2,)` seed that no other step or salt shares."""
@@ -216,15 +306,25 @@ class ConditionalGAN(keras.Model):
             tf.convert_to_tensor(self.step),
         )
 
-    def _generate(self, labels):
-        """Returns one generated image per label, in training mode."""
-        latents = draw_rows(
+    def _latents(self, real_images, labels):
+        """Returns latents, one per label, and the loss of the encoder's."""
+        noise = draw_rows(
             lambda count: tf.random.stateless_normal(
                 (count, self.latent_dim), self._random_seed(0)
             ),
             tf.shape(labels)[0],
         )
-        return self.generator([latents, self._one_hot(labels)], training=True)
+        if self.encoder is None:
+            return noise, {}
+        encoded = self.encoder(
+            [real_images, self._one_hot(labels)], training=self.trains_encoder
+        )
+        mean, log_variance = encoded["mean"], encoded["log_variance"]
+        # The noise is no part of what is learned (Kingma & Welling, 2014).
+        latents = mean + tf.exp(0.5 * log_variance) * noise
+        if not self.trains_encoder:
+            return tf.stop_gradient(latents), {}
+        return latents, {"kl_loss": kl_loss(mean, log_variance)}
 
     def _one_hot(self, labels):
         return tf.one_hot(labels, self.num_classes)
@@ -306,8 +406,8 @@ class ConditionalGAN(keras.Model):
         norms = tf.sqrt(squares + 1e-12)
         return tf.reduce_mean(tf.square(norms - 1.0))
 
-    def _adversarial_terms(self, generated_images, labels):
-        """Returns L_CGAN's terms and their gradient at the images."""
+    def _image_terms(self, real_images, generated_images, labels):
+        """Returns the terms that judge images, and their gradient there."""
         losses = {}
         with tf.GradientTape() as tape:
             tape.watch(generated_images)
@@ -327,6 +427,10 @@ class ConditionalGAN(keras.Model):
                 losses["classification_loss"] = classification_loss(
                     labels, outputs["class_logits"]
                 )
+            if self.encoder is not None:
+                losses["reconstruction_loss"] = reconstruction_loss(
+                    real_images, generated_images
+                )
             total = self._weighted_sum(losses)
         return losses, tape.gradient(total, generated_images)
 
@@ -344,15 +448,28 @@ class ConditionalGAN(keras.Model):
         optimizer = getattr(self, f"{network}_optimizer")
         apply_gradients(optimizer, gradients, variables)
 
-    def _apply_to_generator(self, tape, generated_images, image_gradients):
-        """Carries gradients at the images back to the generator's weights."""
-        # eq. 9: only the generator's weights; the networks that judge the
-        # images would be in `self.trainable_variables` too.
-        variables = self.generator.trainable_variables
+    def _apply_to_generator(
+        self, tape, generated_images, image_gradients, losses
+    ):
+        """Carries gradients at the images back to what made them."""
+        targets, gradients = [generated_images], [image_gradients]
+        if "kl_loss" in losses:
+            targets.append(losses["kl_loss"])
+            gradients.append(tf.constant(self.loss_weights["kl_loss"]))
+        variables = self._generator_variables()
         gradients = tape.gradient(
-            generated_images, variables, output_gradients=image_gradients
+            targets, variables, output_gradients=gradients
         )
         self._apply("generator", gradients, variables)
+
+    def _generator_variables(self):
+        """Returns what the generator's optimizer moves."""
+        # eq. 9: only the generator's weights; the networks that judge the
+        # images would be in `self.trainable_variables` too.
+        variables = list(self.generator.trainable_variables)
+        if self.encoder is not None and self.trains_encoder:
+            variables += self.encoder.trainable_variables
+        return variables
 
     def _finish_step(self, losses):
         """Moves the average and the counter; returns the running means."""
@@ -370,11 +487,16 @@ class ConditionalGAN(keras.Model):
         """
         step = tf.cast(self.step, tf.float32)
         decay = tf.minimum(self.ema_decay, (1.0 + step) / (10.0 + step))
-        for average, current in zip(
-            self.averaged_generator.variables,
-            self.generator.variables,
-            strict=True,
-        ):
+        pairs = [(self.averaged_generator, self.generator)]
+        if self.encoder is not None and self.trains_encoder:
+            pairs.append((self.averaged_encoder, self.encoder))
+        for average, current in [
+            variables
+            for averaged, network in pairs
+            for variables in zip(
+                averaged.variables, network.variables, strict=True
+            )
+        ]:
             if average.dtype.startswith("float"):
                 average.assign(
                     tf.convert_to_tensor(average) * decay

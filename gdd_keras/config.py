@@ -231,8 +231,14 @@ class NetworkConfig(_Section):
         "convolutions with layer normalisation.",
         choices=("compact", "dim"),
     )
+    latents: str = option(
+        "encoded",
+        "`encoded`: an encoder learns them from real images, and a mixture "
+        "fitted to its latents is drawn from; `normal`: N(0, I), as published.",
+        choices=("encoded", "normal"),
+    )
     latent_dim: int = option(
-        90, "Length of the latent vector z.", minimum=1, maximum=4096
+        64, "Length of the latent vector z.", minimum=1, maximum=4096
     )
     generator_width: int = option(
         32,
@@ -243,6 +249,12 @@ class NetworkConfig(_Section):
     discriminator_width: int = option(
         64,
         "Channels of the discriminator's first layer (`dim`: everywhere).",
+        minimum=1,
+        maximum=_WIDEST,
+    )
+    encoder_width: int = option(
+        64,
+        "Channels of the encoder's first layer.",
         minimum=1,
         maximum=_WIDEST,
     )
@@ -292,6 +304,18 @@ class CGANConfig(_Section):
         1.0,
         "Weight of the generator's class loss under `auxiliary`.",
         minimum=0.0,
+    )
+    elbo_weight: float = option(
+        30.0,
+        "Weight of the evidence lower bound under `--latents encoded`; the "
+        "adversarial loss has 1.",
+        minimum=0.0,
+    )
+    pixel_variance: float = option(
+        0.05,
+        "Variance of the noise that the bound allows to pixels in [-1, 1]; "
+        "more makes latents rougher and easier to draw.",
+        above=0.0,
     )
     gradient_penalty_weight: float = option(
         10.0, "Weight of the gradient penalty of `wgan_gp`.", minimum=0.0
@@ -392,6 +416,19 @@ class MatchingConfig(_Section):
 class GenerationConfig(_Section):
     """Stage 3: generation on demand."""
 
+    mixture_components: int = option(
+        100,
+        "Gaussians per class in the mixture of `--latents encoded`.",
+        minimum=1,
+        maximum=10_000,
+    )
+    latent_confidence: float = option(
+        0.5,
+        "Real images whose class the discriminator believes less than this "
+        "are left out of the mixture.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     label_mixing: float = option(
         0.0,
         "Largest share of another class in the label vector, built into the "
@@ -595,6 +632,8 @@ PRESETS = {
         "latent_dim": 16,
         "generator_width": 8,
         "discriminator_width": 8,
+        "encoder_width": 8,
+        "mixture_components": 5,
         "batch_size": 16,
         "cgan_steps": 8,
         "distill_steps": 4,
@@ -607,6 +646,8 @@ PRESETS = {
     },
     # DiM's published settings; see docs/method.md.
     "paper": {
+        "latents": "normal",
+        "latent_dim": 90,
         "generator": "dim",
         "discriminator": "dim",
         "generator_width": 196,

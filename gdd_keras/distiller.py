@@ -29,6 +29,10 @@ class GenerativeDistiller(ConditionalGAN):
     that `ModelPool.draw` put in use. With `omega_l = 0` this is DiM; with
     both 0 it is the plain GAN, and the pool costs nothing.
 
+    With an encoder, generated image i is made from latents of real image i, so
+    that eq. 6 and 7 compare two images of one thing, not just of one class.
+    The encoder stays as stage 1 left it (eq. 9: only the generator's weights).
+
     Generator, discriminator and average may be those of a trained
     `ConditionalGAN`; pass its `averaged_generator`'s weights on with
     `continue_from`.
@@ -56,6 +60,7 @@ class GenerativeDistiller(ConditionalGAN):
         "pool_loss",
         "total_loss",
     )
+    trains_encoder = False
 
     def __init__(
         self,
@@ -110,6 +115,10 @@ class GenerativeDistiller(ConditionalGAN):
         self.averaged_generator.set_weights(
             gan.averaged_generator.get_weights()
         )
+        if self.encoder is not None:
+            self.averaged_encoder.set_weights(
+                gan.averaged_encoder.get_weights()
+            )
         self.step.assign(gan.step)
 
     def state(self):
@@ -149,7 +158,9 @@ class GenerativeDistiller(ConditionalGAN):
             losses.update(terms)
             image_gradients += matching_gradients
         losses["total_loss"] = self._weighted_sum(losses)
-        self._apply_to_generator(tape, generated_images, image_gradients)
+        self._apply_to_generator(
+            tape, generated_images, image_gradients, losses
+        )
         return self._finish_step(losses)
 
     def _matching_terms(self, data, real_images, generated_images):

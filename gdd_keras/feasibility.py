@@ -15,8 +15,9 @@ from gdd_keras.training import build_networks
 __all__ = ["check_training"]
 
 _FLOAT_BYTES = 4
-# Weights, Adam's two moments and gradients; of the generator also averages.
-_GENERATOR_COPIES = 5
+# Weights, Adam's two moments and gradients; of generator and encoder also
+# averages.
+_AVERAGED_COPIES = 5
 _DISCRIMINATOR_COPIES = 4
 
 
@@ -54,10 +55,12 @@ def check_training(config, image_shape, num_classes):
 def _check_networks(config, image_shape, num_classes):
     """Refuses generators and discriminators beyond the memory."""
     networks = outline(lambda: build_networks(config, image_shape, num_classes))
-    generator, discriminator = networks
+    networks = [network for network in networks if network is not None]
+    generator, discriminator, *encoders = networks
     weights = (
-        _GENERATOR_COPIES * generator.count_params()
+        _AVERAGED_COPIES * generator.count_params()
         + _DISCRIMINATOR_COPIES * discriminator.count_params()
+        + sum(_AVERAGED_COPIES * e.count_params() for e in encoders)
     )
     # Backpropagation needs what every layer made of every image.
     outputs = config.cgan.batch_size * sum(

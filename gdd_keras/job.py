@@ -16,6 +16,7 @@ from gdd_keras.export import export_generator
 from gdd_keras.export import update_metadata
 from gdd_keras.files import write_bytes
 from gdd_keras.generator_api import load_generator
+from gdd_keras.latents import fitted_generator
 from gdd_keras.metadata import method_name
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
@@ -243,7 +244,7 @@ def _describe(dataset, stages, plans, config, score=True):
 
 def _export(run, trainer, config, dataset, saved_models):
     """Writes grid and SavedModel, and notes where they are."""
-    generator = trainer.averaged_generator
+    generator = fitted_generator(trainer, dataset.train, config)
     grid = run.path / "samples.png"
     write_bytes(grid, png_bytes(image_grid(generator, config.run.seed)))
     version = export_generator(

@@ -24,6 +24,7 @@ from gdd_keras.data.pipeline import training_batches
 from gdd_keras.distiller import GenerativeDistiller
 from gdd_keras.files import remove_path
 from gdd_keras.interruption import PostponedSignals
+from gdd_keras.latents import LatentFit
 from gdd_keras.monitoring import HeldOutAccuracy
 from gdd_keras.monitoring import ImageGrid
 from gdd_keras.monitoring import Profile
@@ -32,6 +33,7 @@ from gdd_keras.monitoring import first_images
 from gdd_keras.monitoring import write_graph
 from gdd_keras.networks import ModelPool
 from gdd_keras.networks import build_discriminator
+from gdd_keras.networks import build_encoder
 from gdd_keras.networks import build_generator
 from gdd_keras.networks import fast_precision
 from gdd_keras.strategy import distribute
@@ -132,7 +134,7 @@ def _build_stages(config, dataset):
     seed = config.run.seed
     cgan, matching = config.cgan, config.matching
     precision = training_precision(config)
-    generator, discriminator = build_networks(
+    generator, discriminator, encoder = build_networks(
         config, dataset.image_shape, dataset.num_classes
     )
     shared = {
@@ -143,6 +145,10 @@ def _build_stages(config, dataset):
         "ema_decay": cgan.ema_decay,
         "augmentation": _resolved(cgan.gan_augmentation, dataset),
         "seed": seed,
+        "encoder": encoder,
+        "elbo_weight": cgan.elbo_weight,
+        "pixel_variance": cgan.pixel_variance,
+        "mixture_components": config.generation.mixture_components,
     }
     gan = ConditionalGAN(generator, discriminator, **shared)
     stages = [
@@ -203,7 +209,7 @@ def _build_stages(config, dataset):
 
 
 def build_networks(config, image_shape, num_classes):
-    """Builds the generator and the discriminator that both stages train.
+    """Builds the networks that both stages share.
 
     Args:
         config: `Config`.
@@ -211,7 +217,7 @@ def build_networks(config, image_shape, num_classes):
         num_classes: Number of classes.
 
     Returns:
-        Pair of `keras.Model`.
+        Generator, discriminator, and the encoder or `None`.
     """
     networks, seed = config.networks, config.run.seed
     precision = training_precision(config)
@@ -235,7 +241,18 @@ def build_networks(config, image_shape, num_classes):
         seed=seed + 1,
         precision=precision,
     )
-    return generator, discriminator
+    if networks.latents == "normal":
+        return generator, discriminator, None
+    encoder = build_encoder(
+        image_shape,
+        num_classes,
+        networks.latent_dim,
+        networks.encoder_width,
+        seed=seed + 2,
+        synchronized=num_replicas() > 1,
+        precision=precision,
+    )
+    return generator, discriminator, encoder
 
 
 def training_precision(config):
@@ -470,6 +487,8 @@ def _monitors(stage, run, config, writers):
     if first:
         write_graph(writer, trainer.generator, trainer.discriminator)
     monitors = [
+        # Before those that look at generated images.
+        LatentFit(dataset.train, config.generation.latent_confidence, seed),
         TensorBoardScalars(writer, stage.batch_size),
         ImageGrid(
             run.images,

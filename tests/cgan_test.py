@@ -9,7 +9,10 @@ from gdd_keras.cgan import ConditionalGAN
 from gdd_keras.losses import classification_loss
 from gdd_keras.losses import discriminator_loss
 from gdd_keras.losses import generator_loss
+from gdd_keras.losses import kl_loss
+from gdd_keras.losses import reconstruction_loss
 from gdd_keras.networks import build_discriminator
+from gdd_keras.networks import build_encoder
 from gdd_keras.networks import build_generator
 
 SHAPE = (8, 8, 1)
@@ -26,8 +29,11 @@ def make(
     rates=(0.01, 0.02),
     optimizer=keras.optimizers.SGD,
     run_eagerly=False,
+    encoded=False,
     **settings,
 ):
+    if encoded:
+        settings["encoder"] = build_encoder(SHAPE, 3, 5, 4, seed=seed + 2)
     gan = ConditionalGAN(
         build_generator(SHAPE, 3, "compact", 5, 4, seed=seed),
         build_discriminator(
@@ -189,7 +195,17 @@ def reference_step(gan, batch, step, rates, penalty_weight, auxiliary_weight):
     labels = batch["labels"]
     one_hot = tf.one_hot(labels, 3)
     real = tf.cast(batch["images"], tf.float32) / 127.5 - 1.0
-    latents = tf.random.stateless_normal((6, 5), draw(0))
+    noise = tf.random.stateless_normal((6, 5), draw(0))
+
+    def encode():
+        if gan.encoder is None:
+            return noise, 0.0
+        encoded = gan.encoder([real, one_hot], training=True)
+        mean, log_variance = encoded["mean"], encoded["log_variance"]
+        latents = mean + tf.exp(log_variance / 2) * noise
+        return latents, kl_loss(mean, log_variance)
+
+    latents, _ = encode()
     name = gan.adversarial_loss
     generated = generator([latents, one_hot], training=True)
     share = tf.random.stateless_uniform((6, 1, 1, 1), draw(2))
@@ -211,7 +227,8 @@ def reference_step(gan, batch, step, rates, penalty_weight, auxiliary_weight):
                 (tf.norm(slopes, axis=1) - 1) ** 2
             )
     apply_sgd(tape, total, discriminator, rates[1])
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
+        latents, divergence = encode()
         images = generator([latents, one_hot], training=True)
         outputs = discriminator([images, one_hot])
         total = generator_loss(name, outputs["scores"])
@@ -219,7 +236,14 @@ def reference_step(gan, batch, step, rates, penalty_weight, auxiliary_weight):
             total += auxiliary_weight * classification_loss(
                 labels, outputs["class_logits"]
             )
+        if gan.encoder is not None:
+            squares = reconstruction_loss(real, images)
+            total += gan.elbo_weight * (
+                squares / (2 * gan.pixel_variance) + divergence / 64
+            )
     apply_sgd(tape, total, generator, rates[0])
+    if gan.encoder is not None:
+        apply_sgd(tape, total, gan.encoder, rates[0])
 
 
 def apply_sgd(tape, total, network, rate):
@@ -260,6 +284,83 @@ def test_two_steps_equal_a_plain_reference(loss, conditioning):
             np.testing.assert_allclose(
                 *values([a, b]), rtol=1e-3, atol=2e-5, err_msg=a.path
             )
+
+
+def test_two_steps_with_an_encoder_equal_a_plain_reference():
+    settings = {"elbo_weight": 0.7, "pixel_variance": 0.2}
+    gan, twin = (
+        make(architecture="dim", seed=5, encoded=True, **settings)
+        for _ in range(2)
+    )
+    before = values(gan.encoder.trainable_variables)
+    logs = run(gan, 2)
+    for step in range(2):
+        reference_step(twin, make_batch(step), step, (0.01, 0.02), 0.0, 1.0)
+    assert not equal(values(gan.encoder.trainable_variables), before)
+    for name in ("encoder", "generator", "discriminator"):
+        for a, b in zip(
+            getattr(gan, name).trainable_variables,
+            getattr(twin, name).trainable_variables,
+            strict=True,
+        ):
+            np.testing.assert_allclose(
+                *values([a, b]), rtol=1e-3, atol=2e-5, err_msg=a.path
+            )
+    assert set(logs) == {
+        *log_keys("hinge", "auxiliary"),
+        "reconstruction_loss",
+        "kl_loss",
+    }
+    assert set(gan.loss_weights) <= set(logs)
+
+
+def test_average_follows_the_encoder():
+    gan = make(encoded=True, ema_decay=0.0)
+    run(gan, 2)
+    for averaged, network in (
+        (gan.averaged_encoder, gan.encoder),
+        (gan.averaged_generator, gan.generator),
+    ):
+        for a, b in zip(averaged.variables, network.variables, strict=True):
+            if a.dtype.startswith("float"):
+                np.testing.assert_array_equal(*values([a, b]))
+
+
+def test_an_encoder_learns_to_make_images_again():
+    gan = make(
+        encoded=True, rates=(0.003, 0.003), optimizer=keras.optimizers.Adam
+    )
+    step = tf.function(gan.train_step)
+    batch = make_batch()
+    step(batch)
+    first = gan.get_metrics_result()["reconstruction_loss"]
+    for _ in range(150):
+        step(batch)
+    gan.reset_metrics()
+    last = float(step(batch)["reconstruction_loss"])
+    assert last < 0.5 * float(first)
+
+
+def test_encode_gives_the_averaged_moments_and_the_heads_belief():
+    gan, batch = make(encoded=True), make_batch()
+    run(gan)
+    inputs = [
+        tf.cast(batch["images"], tf.float32) / 127.5 - 1.0,
+        tf.one_hot(batch["labels"], 3),
+    ]
+    means, log_variances, confidences = gan.encode(*batch.values())
+    expected = gan.averaged_encoder(inputs)
+    np.testing.assert_allclose(means, expected["mean"], atol=1e-5)
+    np.testing.assert_allclose(
+        log_variances, expected["log_variance"], atol=1e-5
+    )
+    probabilities = tf.nn.softmax(gan.discriminator(inputs)["class_logits"])
+    for row, label in enumerate(batch["labels"]):
+        np.testing.assert_allclose(
+            confidences[row], probabilities[row, label], rtol=1e-4
+        )
+    blind = make(conditioning="projection", encoded=True)
+    assert (blind.encode(*batch.values())[2].numpy() == 1.0).all()
 
 
 def test_lazy_penalty_equals_a_plain_reference():

@@ -11,6 +11,7 @@ from gdd_keras.losses import classification_loss
 from gdd_keras.losses import generator_loss
 from gdd_keras.networks import ModelPool
 from gdd_keras.networks import build_discriminator
+from gdd_keras.networks import build_encoder
 from gdd_keras.networks import build_generator
 
 SHAPE = (8, 8, 1)
@@ -52,8 +53,11 @@ def make(
     pool_seed=0,
     conditioning="auxiliary",
     rates=(0.01, 0.02),
+    encoded=False,
     **settings,
 ):
+    if encoded:
+        settings["encoder"] = build_encoder(SHAPE, 3, 5, 4)
     generator = generator or build_generator(SHAPE, 3, "compact", 5, 4)
     # No spectral normalisation, which moves weights by itself.
     discriminator = build_discriminator(SHAPE, 3, "dim", conditioning, 4)
@@ -394,6 +398,54 @@ def test_continue_from_takes_average_and_counter():
         values(gan.averaged_generator.variables),
     )
     assert trainer.averaged_generator is not gan.averaged_generator
+
+
+def test_encoder_stays_as_stage_1_left_it():
+    trainer = make(encoded=True)
+    before = values(trainer.encoder.variables)
+    averaged = values(trainer.averaged_encoder.variables)
+    generator = values(trainer.generator.trainable_variables)
+    logs = run(trainer, 2)
+    # Batch statistics are not updated either.
+    assert equal(values(trainer.encoder.variables), before)
+    assert equal(values(trainer.averaged_encoder.variables), averaged)
+    assert not equal(values(trainer.generator.trainable_variables), generator)
+    assert set(logs) == {*GAN_KEYS, *MATCHING_KEYS, "reconstruction_loss"}
+    assert set(trainer.loss_weights) <= set(logs)
+    state = trainer.state()
+    assert state["encoder"] is trainer.encoder
+    assert state["averaged_encoder"] is trainer.averaged_encoder
+
+
+def test_pairs_are_of_one_image_with_an_encoder():
+    trainer, batch = make(encoded=True), make_batch()
+    real = tf.cast(batch["images"], tf.float32) / 127.5 - 1.0
+    one_hot = tf.one_hot(batch["labels"], 3)
+    encoded = trainer.encoder([real, one_hot])
+    latents, losses = trainer._latents(real, batch["labels"])
+    noise = tf.random.stateless_normal(
+        latents.shape,
+        tf.random.experimental.stateless_fold_in(
+            tf.constant([trainer.seed, 0]), tf.constant(0, tf.int64)
+        ),
+    )
+    np.testing.assert_allclose(
+        latents,
+        encoded["mean"] + tf.exp(encoded["log_variance"] / 2) * noise,
+        atol=1e-5,
+    )
+    assert losses == {}
+
+
+def test_continue_from_takes_the_averaged_encoder():
+    gan = make(ConditionalGAN, encoded=True)
+    run(gan, 2)
+    trainer = make(generator=gan.generator, encoded=True)
+    trainer.continue_from(gan)
+    assert equal(
+        values(trainer.averaged_encoder.variables),
+        values(gan.averaged_encoder.variables),
+    )
 
 
 def test_state_covers_the_pool():

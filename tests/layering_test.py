@@ -25,7 +25,7 @@ LAYERS = (
     },
     {"data", "inference", "losses", "signatures"},
     {"networks", "saved_model"},
-    {"cgan", "callbacks", "export", "generator_api"},
+    {"cgan", "callbacks", "export", "generator_api", "latents"},
     {"conversion", "distiller", "evaluation", "sharded_sets"},
     {"beam", "distilled_sets", "monitoring"},
     {"training"},

@@ -21,7 +21,7 @@ class _AveragedGenerator:
     """The images that an export of the moving average would give now."""
 
     def __init__(self, trainer, label_mixing):
-        self.draw = image_drawer(trainer.averaged_generator, label_mixing)
+        self.draw = image_drawer(trainer.deployed_generator, label_mixing)
         self.num_classes = trainer.num_classes
 
 

@@ -65,7 +65,7 @@ class ImageGrid(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         grid = image_grid(
-            self.model.averaged_generator,
+            self.model.deployed_generator,
             self.seed,
             self.columns,
             len(self.real_images),

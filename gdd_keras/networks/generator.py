@@ -8,7 +8,7 @@ from keras import layers
 from gdd_keras.networks.initializers import seeded_initializers
 from gdd_keras.networks.precision import layer_precision
 
-__all__ = ["build_generator", "count_halvings"]
+__all__ = ["build_generator", "count_halvings", "norm_activation"]
 
 # Moving averages over about ten batches: the export uses them, and Keras's
 # default of 0.99 lags behind a generator that still moves fast.
@@ -118,7 +118,18 @@ def _upsample(x, channels, synchronized):
 
 
 def _norm_relu(x, synchronized):
+    return norm_activation(x, layers.ReLU(), synchronized)
+
+
+def norm_activation(x, activation, synchronized):
+    """Adds batch normalisation and an activation.
+
+    Args:
+        x: Keras tensor.
+        activation: `keras.Layer`.
+        synchronized: As in `build_generator`.
+    """
     x = layers.BatchNormalization(
         momentum=_BATCH_NORM_MOMENTUM, synchronized=synchronized
     )(x)
-    return layers.ReLU()(x)
+    return activation(x)

@@ -51,9 +51,11 @@ def float32_copy(model):
     """
 
     def copy_layer(layer):
-        return type(layer).from_config(
-            {**layer.get_config(), "dtype": "float32"}
-        )
+        config = layer.get_config()
+        # Operations such as `keras.ops.clip` have no policy.
+        if isinstance(layer, keras.layers.Layer):
+            config["dtype"] = "float32"
+        return type(layer).from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=copy_layer)
     copy.set_weights(model.get_weights())

@@ -23,6 +23,7 @@ from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
 from gdd_keras.evaluation import evaluate_generator
 from gdd_keras.files import storage_problem
+from gdd_keras.latents import fitted_generator
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
 from gdd_keras.run_directory import RunDirectory
@@ -148,7 +149,9 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             trainer = self._train(config, run, None if whole else epochs)
             first_seed = repeat * self.search.tuning.trial_networks
             scores[key] = self._score(
-                trainer.averaged_generator, config, first_seed
+                fitted_generator(trainer, self.dataset.train, config),
+                config,
+                first_seed,
             )
             run.save(accuracies=scores)
             if whole:

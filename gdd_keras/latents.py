@@ -1,0 +1,180 @@
+"""The mixture of latents, fitted to what an encoder makes of real images."""
+
+import statistics
+import warnings
+
+import keras
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from gdd_keras.data.pipeline import evaluation_batches
+
+__all__ = [
+    "LatentFit",
+    "encode",
+    "fit_latent_mixture",
+    "fit_mixture",
+    "fitted_generator",
+]
+
+_BATCH_SIZE = 250
+# A component of fewer images would keep these images, not what they share.
+_IMAGES_PER_COMPONENT = 10
+# More iterations gain nothing that a classifier could see.
+_MAX_ITERATIONS = 30
+# Added to variances, so that no component shrinks to a point.
+_SMALLEST_VARIANCE = 1e-4
+# Enough to watch training by, in seconds.
+_WATCHED_PER_CLASS = 300
+
+
+class LatentFit(keras.callbacks.Callback):
+    """Fits the mixture to some images after every epoch, for the monitors.
+
+    Args:
+        split: `Split` to encode.
+        confidence: As in `fit_latent_mixture`.
+        seed: Likewise.
+    """
+
+    def __init__(self, split, confidence, seed):
+        super().__init__()
+        self.split = split
+        self.confidence = confidence
+        self.seed = seed
+
+    def on_epoch_end(self, epoch, logs=None):
+        fit_latent_mixture(
+            self.model,
+            self.split,
+            self.seed,
+            self.confidence,
+            _WATCHED_PER_CLASS,
+        )
+
+
+def fitted_generator(trainer, split, config):
+    """Returns what is exported: the averaged generator with its latents.
+
+    Args:
+        trainer: `ConditionalGAN`, trained.
+        split: `Split` to fit the mixture of latents to.
+        config: `Config`.
+    """
+    fit_latent_mixture(
+        trainer, split, config.run.seed, config.generation.latent_confidence
+    )
+    return trainer.deployed_generator
+
+
+def fit_latent_mixture(
+    trainer, split, seed=0, confidence=0.5, images_per_class=None
+):
+    """Fits the mixture of `trainer.deployed_generator` to real images.
+
+    Images that the discriminator's class head does not take for their own
+    class with some confidence are left out: what a classifier learns from
+    their like costs it more than it gains.
+
+    Args:
+        trainer: `ConditionalGAN`; without an encoder nothing happens.
+        split: `Split` to encode.
+        seed: Integer seed of the draws and of the fit.
+        confidence: Smallest probability of the own class, 0 (all images) to
+            1; a class of which no image is left keeps all. Counts for a
+            discriminator with class logits alone.
+        images_per_class: Images to encode at most; `None` for all.
+    """
+    if trainer.averaged_encoder is None:
+        return
+    generator = np.random.default_rng(seed)
+    rows = _first_of_each_class(split.labels, images_per_class, generator)
+    latents, confidences = encode(trainer, split, rows, generator)
+    mixture = trainer.deployed_generator.get_layer("latent_mixture")
+    tables = [[], [], []]
+    for label in range(mixture.num_classes):
+        own = split.labels[rows] == label
+        sure = own & (confidences >= confidence)
+        fitted = fit_mixture(
+            latents[sure if sure.any() else own],
+            mixture.num_components,
+            seed,
+        )
+        for table, values in zip(tables, fitted, strict=True):
+            table.append(values)
+    mixture.assign(*map(np.stack, tables))
+
+
+def encode(trainer, split, rows, generator):
+    """Draws a latent vector for each image.
+
+    Args:
+        trainer: `ConditionalGAN` with an encoder.
+        split: `Split`.
+        rows: Integer `(n,)`, the images to encode.
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        float32 `(n, latent_dim)` from q(z | x, y), and float32 `(n,)`, how
+        probable the label is, see `ConditionalGAN.encode`.
+    """
+    part = type(split)(split.images[rows], split.labels[rows])
+    means, log_variances, confidences = (
+        np.concatenate(parts)
+        for parts in zip(
+            *(
+                [values.numpy() for values in trainer.encode(images, labels)]
+                for images, labels in evaluation_batches(part, _BATCH_SIZE)
+            ),
+            strict=True,
+        )
+    )
+    noise = generator.standard_normal(means.shape, np.float32)
+    return means + np.exp(0.5 * log_variances) * noise, confidences
+
+
+def fit_mixture(latents, num_components, seed):
+    """Fits a mixture of Gaussians without correlations.
+
+    Args:
+        latents: float `(n, latent_dim)`, n >= 1.
+        num_components: Components to return. At least ten latents share one:
+            of fewer latents, the components beyond that are never chosen.
+        seed: Integer seed of the first guess.
+
+    Returns:
+        As `LatentMixture.assign` takes them for one class: upper bounds
+        `(num_components,)`, means and scales `(num_components, latent_dim)`.
+    """
+    used = min(num_components, max(1, len(latents) // _IMAGES_PER_COMPONENT))
+    if len(latents) == 1:
+        # One point has no spread to estimate.
+        latents = np.repeat(latents, 2, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = GaussianMixture(
+            used,
+            covariance_type="diag",
+            max_iter=_MAX_ITERATIONS,
+            reg_covar=_SMALLEST_VARIANCE,
+            random_state=seed,
+        ).fit(latents)
+    normal = statistics.NormalDist()
+    shares = np.cumsum(fitted.weights_)[:-1].clip(1e-12, 1.0 - 1e-12)
+    bounds = np.full(num_components, np.inf)
+    bounds[: used - 1] = [normal.inv_cdf(share) for share in shares]
+    means = np.zeros((num_components, latents.shape[1]))
+    scales = np.ones_like(means)
+    means[:used] = fitted.means_
+    scales[:used] = np.sqrt(fitted.covariances_)
+    return bounds, means, scales
+
+
+def _first_of_each_class(labels, images_per_class, generator):
+    """Returns the rows of so many images of each class, drawn at random."""
+    rows = generator.permutation(len(labels))
+    if images_per_class is None:
+        return np.sort(rows)
+    kept = [rows[labels[rows] == c][:images_per_class] for c in set(labels)]
+    return np.sort(np.concatenate(kept))

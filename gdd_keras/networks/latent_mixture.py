@@ -1,0 +1,122 @@
+"""Latents with the distribution that an encoder gives to real images."""
+
+import keras
+from keras import layers
+from keras import ops
+
+__all__ = ["LatentMixture", "with_latent_mixture"]
+
+# Above every normal number; infinity would not survive all formats.
+_HIGHEST = 3.0e38
+
+
+class LatentMixture(layers.Layer):
+    """Maps normal numbers to draws from a mixture of Gaussians per class.
+
+    The first entry of a row chooses the component, by where it falls between
+    the component's bounds; the others are scaled and shifted by it. Of a
+    label vector only its largest entry counts.
+
+    Until `assign` is called, draws are standard normal.
+
+    Reference:
+        - [Ghosh et al., 2020](https://arxiv.org/abs/1903.12436), for a mixture
+          fitted after training in the place of the prior
+
+    Args:
+        num_classes: Number of classes.
+        num_components: Components of each class.
+        latent_dim: Length of z.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: List of float32 `(batch, latent_dim + 1)`, standard normal, and
+            label vectors `(batch, num_classes)`; gives float32
+            `(batch, latent_dim)`.
+    """
+
+    def __init__(self, num_classes, num_components, latent_dim, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.num_components = num_components
+        self.latent_dim = latent_dim
+        table = (num_classes, num_components)
+        for name, shape, initializer in (
+            ("upper_bounds", table, keras.initializers.Constant(_HIGHEST)),
+            ("means", (*table, latent_dim), "zeros"),
+            ("scales", (*table, latent_dim), "ones"),
+        ):
+            weight = self.add_weight(
+                shape=shape,
+                initializer=initializer,
+                trainable=False,
+                # bfloat16 would round the components into each other.
+                dtype="float32",
+                autocast=False,
+                name=name,
+            )
+            setattr(self, name, weight)
+
+    def assign(self, upper_bounds, means, scales):
+        """Sets the distribution.
+
+        Args:
+            upper_bounds: float `(num_classes, num_components)`, rising along
+                a row: component k is chosen between bounds k - 1 and k. The
+                last is taken as infinite.
+            means: float `(num_classes, num_components, latent_dim)`.
+            scales: float, same shape, >= 0: standard deviations.
+        """
+        upper_bounds = ops.convert_to_numpy(upper_bounds).copy()
+        upper_bounds[:, -1] = _HIGHEST
+        self.upper_bounds.assign(upper_bounds.clip(-_HIGHEST, _HIGHEST))
+        self.means.assign(means)
+        self.scales.assign(scales)
+
+    def call(self, inputs):
+        latents, label_vectors = inputs
+        latents = ops.cast(latents, "float32")
+        classes = ops.argmax(label_vectors, axis=-1)
+        bounds = ops.take(self.upper_bounds, classes, axis=0)
+        above = ops.cast(latents[:, :1] > bounds, "int32")
+        rows = ops.cast(classes, "int32") * self.num_components + ops.sum(
+            above, axis=-1
+        )
+        flat = (-1, self.latent_dim)
+        means = ops.take(ops.reshape(self.means, flat), rows, axis=0)
+        scales = ops.take(ops.reshape(self.scales, flat), rows, axis=0)
+        return means + scales * latents[:, 1:]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0][0], self.latent_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "num_components": self.num_components,
+            "latent_dim": self.latent_dim,
+        }
+
+
+def with_latent_mixture(generator, num_components):
+    """Puts a `LatentMixture` before a generator, whose weights it shares.
+
+    Args:
+        generator: As from `build_generator`.
+        num_components: Components of each class.
+
+    Returns:
+        `keras.Model` that is called like the generator, with latents that
+        are one entry longer; its layer `latent_mixture` is the mixture.
+    """
+    (_, latent_dim), (_, num_classes) = generator.input_shape
+    latents = keras.Input((latent_dim + 1,), name="latents")
+    one_hot_labels = keras.Input((num_classes,), name="one_hot_labels")
+    mixture = LatentMixture(
+        num_classes, num_components, latent_dim, name="latent_mixture"
+    )
+    images = generator([mixture([latents, one_hot_labels]), one_hot_labels])
+    return keras.Model(
+        [latents, one_hot_labels], images, name="mixture_generator"
+    )

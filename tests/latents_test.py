@@ -1,0 +1,190 @@
+import statistics
+
+import keras
+import numpy as np
+import pytest
+
+from gdd_keras import latents
+from gdd_keras.cgan import ConditionalGAN
+from gdd_keras.config import make_config
+from gdd_keras.data.dataset import Split
+from gdd_keras.latents import encode
+from gdd_keras.latents import fit_latent_mixture
+from gdd_keras.latents import fit_mixture
+from gdd_keras.latents import fitted_generator
+from gdd_keras.networks import build_discriminator
+from gdd_keras.networks import build_encoder
+from gdd_keras.networks import build_generator
+
+SHAPE = (8, 8, 1)
+
+
+def make(conditioning="auxiliary", encoded=True, num_components=2):
+    return ConditionalGAN(
+        build_generator(SHAPE, 3, latent_dim=4, width=4),
+        build_discriminator(SHAPE, 3, conditioning=conditioning, width=4),
+        encoder=build_encoder(SHAPE, 3, 4, 4) if encoded else None,
+        mixture_components=num_components,
+    )
+
+
+def make_split(count=90):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *SHAPE)).astype("uint8")
+    return Split(images, np.arange(count, dtype=np.int32) % 3)
+
+
+def tables(trainer):
+    mixture = trainer.deployed_generator.get_layer("latent_mixture")
+    return [weight.numpy() for weight in mixture.weights]
+
+
+def test_fit_finds_known_components():
+    rng = np.random.default_rng(0)
+    centres = np.array([[-3.0, 0.0, 1.0], [2.0, 2.0, -1.0]])
+    first = centres[0] + 0.1 * rng.normal(size=(1500, 3))
+    second = centres[1] + 0.5 * rng.normal(size=(500, 3))
+    both = rng.permutation(np.concatenate([first, second]))
+    bounds, means, scales = fit_mixture(both, 2, seed=0)
+    assert bounds[1] == np.inf
+    share = statistics.NormalDist().cdf(bounds[0])
+    order = [0, 1] if share > 0.5 else [1, 0]
+    assert max(share, 1 - share) == pytest.approx(0.75, abs=0.01)
+    np.testing.assert_allclose(means[order], centres, atol=0.05)
+    np.testing.assert_allclose(scales[order[0]], 0.1, atol=0.02)
+    np.testing.assert_allclose(scales[order[1]], 0.5, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("count", "used"), [(1, 1), (2, 1), (19, 1), (39, 3), (1000, 5)]
+)
+def test_few_latents_share_components(count, used):
+    points = np.random.default_rng(0).normal(size=(count, 3))
+    bounds, means, scales = fit_mixture(points, 5, seed=0)
+    assert bounds.shape == (5,)
+    assert means.shape == scales.shape == (5, 3)
+    assert np.isfinite(bounds).sum() == used - 1
+    assert (np.diff(bounds[: used - 1]) >= 0).all()
+    assert (scales > 0).all()
+    if count == 1:
+        np.testing.assert_allclose(means[0], points[0])
+        np.testing.assert_allclose(scales[0], 0.01)
+
+
+def test_encoded_latents_have_the_encoders_moments():
+    trainer, split = make(), make_split(3)
+    rows = np.zeros(4000, int)
+    draws, confidences = encode(trainer, split, rows, np.random.default_rng(0))
+    inputs = [
+        keras.ops.array(split.images[:1] / np.float32(127.5) - 1),
+        keras.ops.one_hot(split.labels[:1], 3),
+    ]
+    encoded = trainer.averaged_encoder(inputs)
+    np.testing.assert_allclose(draws.mean(0), encoded["mean"][0], atol=0.1)
+    np.testing.assert_allclose(
+        draws.std(0), np.exp(0.5 * encoded["log_variance"][0]), rtol=0.05
+    )
+    logits = trainer.discriminator(inputs)["class_logits"]
+    expected = keras.ops.softmax(logits)[0, split.labels[0]]
+    np.testing.assert_allclose(confidences, expected, rtol=1e-5)
+
+
+def test_fit_changes_the_deployed_generator_alone():
+    trainer, split = make(), make_split()
+    inputs = [np.zeros((3, 5), "float32"), np.eye(3, dtype="float32")]
+    before = np.asarray(trainer.deployed_generator(inputs))
+    weights = trainer.averaged_generator.get_weights()
+    fit_latent_mixture(trainer, split)
+    assert (np.asarray(trainer.deployed_generator(inputs)) != before).any()
+    for old, new in zip(
+        weights, trainer.averaged_generator.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(old, new)
+    first = tables(trainer)
+    fit_latent_mixture(trainer, split)
+    for old, new in zip(first, tables(trainer), strict=True):
+        np.testing.assert_array_equal(old, new)
+    fit_latent_mixture(trainer, split, seed=1)
+    assert (tables(trainer)[1] != first[1]).any()
+
+
+def test_mixture_has_the_moments_of_the_encoded_images():
+    trainer, split = make(num_components=1), make_split(3000)
+    fit_latent_mixture(trainer, split, confidence=0.0)
+    draws, _ = encode(
+        trainer, split, np.arange(len(split)), np.random.default_rng(5)
+    )
+    _, means, scales = tables(trainer)
+    for label in range(3):
+        own = draws[split.labels == label]
+        # Other draws from the same encodings.
+        np.testing.assert_allclose(means[label, 0], own.mean(0), atol=0.2)
+        np.testing.assert_allclose(scales[label, 0], own.std(0), rtol=0.1)
+
+
+def test_unsure_images_are_left_out(monkeypatch):
+    trainer, split = make(), make_split()
+    sure = np.arange(len(split)) % 2 == 0
+    everything = []
+
+    def pretend(trainer, split, rows, generator):
+        latents = np.where(sure[:, None], 5.0, -5.0) * np.ones((1, 4))
+        everything.append(len(rows))
+        return latents, np.where(sure, 0.5, 0.49)
+
+    monkeypatch.setattr(latents, "encode", pretend)
+    fit_latent_mixture(trainer, split, confidence=0.5)
+    # Ten images at least share a component: 15 make one.
+    np.testing.assert_allclose(tables(trainer)[1][:, 0], 5.0, atol=1e-6)
+    fit_latent_mixture(trainer, split, confidence=0.0)
+    means = tables(trainer)[1]
+    np.testing.assert_allclose(np.sort(means[:, :, 0]), [[-5, 5]] * 3)
+    # No image is that sure, so that all are kept.
+    fit_latent_mixture(trainer, split, confidence=0.6)
+    np.testing.assert_array_equal(tables(trainer)[1], means)
+    assert everything == [len(split)] * 3
+
+
+def test_projection_keeps_all_images():
+    trainer, split = make("projection"), make_split()
+    fit_latent_mixture(trainer, split, confidence=1.0)
+    strict = tables(trainer)
+    fit_latent_mixture(trainer, split, confidence=0.0)
+    for table, other in zip(strict, tables(trainer), strict=True):
+        np.testing.assert_array_equal(table, other)
+
+
+def test_images_per_class_bounds_the_work(monkeypatch):
+    trainer, split = make(), make_split()
+    seen = []
+    encode = trainer.encode
+
+    def count(images, labels):
+        seen.extend(labels.numpy())
+        return encode(images, labels)
+
+    monkeypatch.setattr(trainer, "encode", count)
+    fit_latent_mixture(trainer, split, images_per_class=5)
+    assert sorted(seen) == [0] * 5 + [1] * 5 + [2] * 5
+
+
+def test_without_an_encoder_nothing_happens():
+    trainer = make(encoded=False)
+    fit_latent_mixture(trainer, make_split())
+    assert trainer.deployed_generator is trainer.averaged_generator
+    assert (
+        fitted_generator(trainer, make_split(), make_config("tiny"))
+        is trainer.averaged_generator
+    )
+
+
+def test_fitted_generator_follows_the_config():
+    trainer, split = make(), make_split()
+    config = make_config("tiny", seed=3, latent_confidence=0.0)
+    assert fitted_generator(trainer, split, config) is (
+        trainer.deployed_generator
+    )
+    got = tables(trainer)
+    fit_latent_mixture(trainer, split, seed=3, confidence=0.0)
+    for table, other in zip(got, tables(trainer), strict=True):
+        np.testing.assert_array_equal(table, other)

@@ -1,0 +1,108 @@
+import statistics
+
+import numpy as np
+import pytest
+
+from gdd_keras.networks import LatentMixture
+from gdd_keras.networks import build_generator
+from gdd_keras.networks import with_latent_mixture
+
+RNG = np.random.default_rng(0)
+SHARES = np.array([[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]])
+
+
+def one_hot(label, count):
+    return np.tile(np.eye(2, dtype="float32")[label], (count, 1))
+
+
+def draws(count, dim=3):
+    return RNG.normal(size=(count, dim + 1)).astype("float32")
+
+
+@pytest.fixture
+def mixture():
+    layer = LatentMixture(2, 3, 3)
+    inverse = statistics.NormalDist().inv_cdf
+    cumulative = np.cumsum(SHARES, axis=1)[:, :2]
+    bounds = np.full((2, 3), np.inf)
+    bounds[:, :2] = np.vectorize(inverse)(cumulative)
+    means = 10.0 * np.arange(18).reshape(2, 3, 3)
+    layer.assign(bounds, means, np.linspace(0.1, 0.9, 18).reshape(2, 3, 3))
+    return layer
+
+
+def test_standard_normal_before_it_is_assigned():
+    latents = draws(20)
+    np.testing.assert_array_equal(
+        LatentMixture(2, 3, 3)([latents, one_hot(1, 20)]), latents[:, 1:]
+    )
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_components_come_as_often_as_their_shares(mixture, label):
+    count = 40_000
+    latents = draws(count)
+    values = np.asarray(mixture([latents, one_hot(label, count)]))
+    # Means are 30 apart, scales below 1.
+    component = np.round(values[:, 0] / 30).astype(int) - 3 * label
+    shares = np.bincount(component, minlength=3) / count
+    np.testing.assert_allclose(shares, SHARES[label], atol=0.01)
+    for index in np.flatnonzero(SHARES[label]):
+        own = values[component == index]
+        np.testing.assert_allclose(
+            own.mean(0), mixture.means[label, index], atol=0.05
+        )
+        np.testing.assert_allclose(
+            own.std(0), mixture.scales[label, index], atol=0.03
+        )
+
+
+def test_equals_numpy(mixture):
+    latents = draws(50)
+    got = mixture([latents, one_hot(1, 50)])
+    bounds = mixture.upper_bounds.numpy()[1]
+    for row, value in zip(latents, np.asarray(got), strict=True):
+        component = int(np.sum(row[0] > bounds))
+        expected = (
+            mixture.means.numpy()[1, component]
+            + mixture.scales.numpy()[1, component] * row[1:]
+        )
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_extreme_numbers_have_a_component(mixture):
+    latents = np.zeros((2, 4), "float32")
+    latents[:, 0] = -1e30, 1e30
+    first, last = np.asarray(mixture([latents, one_hot(0, 2)]))
+    np.testing.assert_array_equal(first, mixture.means.numpy()[0, 0])
+    np.testing.assert_array_equal(last, mixture.means.numpy()[0, 2])
+
+
+def test_largest_entry_of_a_mixed_label_counts(mixture):
+    latents = draws(8)
+    mixed = np.tile(np.float32([0.4, 0.6]), (8, 1))
+    np.testing.assert_array_equal(
+        mixture([latents, mixed]), mixture([latents, one_hot(1, 8)])
+    )
+
+
+def test_config_round_trip(mixture):
+    again = LatentMixture.from_config(mixture.get_config())
+    again.set_weights(mixture.get_weights())
+    latents = draws(5)
+    np.testing.assert_array_equal(
+        again([latents, one_hot(0, 5)]), mixture([latents, one_hot(0, 5)])
+    )
+
+
+def test_generator_with_mixture_shares_weights():
+    generator = build_generator((8, 8, 1), 2, latent_dim=3, width=4)
+    whole = with_latent_mixture(generator, 3)
+    assert whole.input_shape == [(None, 4), (None, 2)]
+    assert whole.output_shape == (None, 8, 8, 1)
+    inputs = [draws(4), one_hot(0, 4)]
+    expected = generator([inputs[0][:, 1:], inputs[1]])
+    np.testing.assert_array_equal(whole(inputs), expected)
+    before = np.asarray(whole(inputs))
+    generator.set_weights([1.5 * w for w in generator.get_weights()])
+    assert (np.asarray(whole(inputs)) != before).any()
