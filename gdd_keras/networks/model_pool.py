@@ -9,7 +9,9 @@ from gdd_keras.config import InputError
 from gdd_keras.losses import classification_loss
 from gdd_keras.networks.classifiers import build_classifier
 from gdd_keras.networks.classifiers import check_network
+from gdd_keras.networks.classifiers import classifier_names
 from gdd_keras.networks.classifiers import feature_extractor
+from gdd_keras.networks.outline import initial_weights
 from gdd_keras.strategy import apply_gradients
 from gdd_keras.strategy import scalar
 
@@ -123,8 +125,9 @@ class ModelPool:
         generator = np.random.default_rng([self.seed, number])
         index = int(generator.integers(len(self.names)))
         weights_seed = int(generator.integers(2**31))
-        fresh = self._build(index, weights_seed)
-        self.networks[index].set_weights(fresh.get_weights())
+        self.networks[index].set_weights(
+            self._initial_weights(index, weights_seed)
+        )
         optimizer = self.optimizers[index]
         for variable in optimizer.variables:
             # Momentum of the network before it is none of this one's.
@@ -192,6 +195,13 @@ class ModelPool:
             tf.cast(outputs[name], tf.float32)
             for name in ("logits", self.local_layers[index])
         )
+
+    def _initial_weights(self, index, seed):
+        """Returns the weights of a fresh network."""
+        if self.names[index] in classifier_names():
+            return initial_weights(lambda: self._build(index, seed))
+        # A user's function may read or set weights.
+        return self._build(index, seed).get_weights()
 
     def _build(self, index, seed):
         name = self.names[index]

@@ -4,7 +4,7 @@ import concurrent.futures
 
 import keras
 
-__all__ = ["outline"]
+__all__ = ["initial_weights", "outline"]
 
 
 def outline(build):
@@ -21,12 +21,32 @@ def outline(build):
         What the function returned; models in it are good for their layers
         and for `count_params()` alone.
     """
+    return _without_variables(build)
+
+
+def initial_weights(build):
+    """Returns the weights that a network begins with, and makes no variable.
+
+    TensorFlow keeps some of the memory of every variable that was ever made:
+    networks built again and again fill it.
+
+    Args:
+        build: Function without arguments that builds one network of this
+            package.
+
+    Returns:
+        List of arrays, as `get_weights` of the network gives.
+    """
+    return _without_variables(lambda: build().get_weights())
+
+
+def _without_variables(function):
     # Keras notes for each thread which variables still need a value, and
     # would give them one when the next model is built there.
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(_without_values, build).result()
+        return thread.submit(_in_scope, function).result()
 
 
-def _without_values(build):
+def _in_scope(function):
     with keras.StatelessScope(initialize_variables=False):
-        return build()
+        return function()

@@ -5,15 +5,18 @@ import pytest
 from benchmarks import endurance
 
 
-def samples(memory, speed, files):
+def samples(memory, speed, files, networks="aaa"):
     return [
         {
             "seconds": 60.0 * i,
             "memory_mb": m,
             "images_per_second": s,
             "open_files": f,
+            "network": None if n == "-" else n,
         }
-        for i, (m, s, f) in enumerate(zip(memory, speed, files, strict=True))
+        for i, (m, s, f, n) in enumerate(
+            zip(memory, speed, files, networks, strict=True)
+        )
     ]
 
 
@@ -70,3 +73,17 @@ def test_memory_that_is_taken_back():
     )
     assert figures["memory_growth"] == 0.0
     assert endurance.find_problems(figures) == []
+
+
+@pytest.mark.parametrize(
+    ("networks", "deviation"), [("ababa", 0.05), ("a-a-a", 0.05), ("-----", 0)]
+)
+def test_speed_is_compared_under_one_network(networks, deviation):
+    figures = endurance.summarize(
+        samples([1000] * 5, [100.0, 40.0, 95.0, 40.0, 100.0], [7] * 5, networks)
+    )
+    assert figures["speed_deviation"] == pytest.approx(deviation)
+    mixed = endurance.summarize(
+        samples([1000] * 5, [100.0, 40.0, 95.0, 40.0, 100.0], [7] * 5, "aaaaa")
+    )
+    assert mixed["speed_deviation"] > 0.5

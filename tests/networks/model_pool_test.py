@@ -232,3 +232,30 @@ def test_errors():
 def test_wrong_number_of_layers_with_own_functions():
     with pytest.raises(InputError, match="Received: 3 names for 2 networks"):
         make((narrow, wide), ("a", "b", "c"))
+
+
+def test_draw_gives_the_weights_of_a_fresh_network_without_making_one():
+    names = ("convnet3", "resnet10")
+    pool = ModelPool(names, ("block_2",), (16, 16, 1), 3, seed=4)
+    pool.draw(0)
+    for number in range(1, 5):
+        built = []
+        build = pool._build
+        pool._build = lambda *a, build=build, built=built: (
+            built.append(build(*a)) or built[-1]
+        )
+        pool.draw(number)
+        pool._build = build
+        index = int(pool.index)
+        draws = np.random.default_rng([4, number])
+        assert index == int(draws.integers(2))
+        fresh = build(index, int(draws.integers(2**31)))
+        for a, b in zip(
+            pool.networks[index].get_weights(),
+            fresh.get_weights(),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+        # TensorFlow never gives back all memory of a variable.
+        assert built[0].variables
+        assert all(v._value is None for v in built[0].variables)
