@@ -95,7 +95,7 @@ class ConditionalGAN(keras.Model):
         augmentation="none",
         seed=0,
         encoder=None,
-        elbo_weight=30.0,
+        elbo_weight=3.0,
         pixel_variance=0.05,
         mixture_components=100,
         **kwargs,

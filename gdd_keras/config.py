@@ -252,6 +252,13 @@ class NetworkConfig(_Section):
         minimum=1,
         maximum=_WIDEST,
     )
+    discriminator_gain: float = option(
+        2.0,
+        "Factor after each convolution of the `compact` discriminator; more "
+        "lets it see smaller errors.",
+        above=0.0,
+        maximum=100.0,
+    )
     encoder_width: int = option(
         64,
         "Channels of the encoder's first layer.",
@@ -306,7 +313,7 @@ class CGANConfig(_Section):
         minimum=0.0,
     )
     elbo_weight: float = option(
-        30.0,
+        3.0,
         "Weight of the evidence lower bound under `--latents encoded`; the "
         "adversarial loss has 1.",
         minimum=0.0,
@@ -423,7 +430,7 @@ class GenerationConfig(_Section):
         maximum=10_000,
     )
     latent_confidence: float = option(
-        0.5,
+        0.0,
         "Real images whose class the discriminator believes less than this "
         "are left out of the mixture.",
         minimum=0.0,
@@ -648,6 +655,7 @@ PRESETS = {
     "paper": {
         "latents": "normal",
         "latent_dim": 90,
+        "discriminator_gain": 1.0,
         "generator": "dim",
         "discriminator": "dim",
         "generator_width": 196,

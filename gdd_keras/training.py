@@ -240,6 +240,7 @@ def build_networks(config, image_shape, num_classes):
         networks.discriminator_width,
         seed=seed + 1,
         precision=precision,
+        gain=networks.discriminator_gain,
     )
     if networks.latents == "normal":
         return generator, discriminator, None

@@ -75,16 +75,26 @@ def compact_generator():
 
     Its images have contrast, as those of a trained one.
     """
-    from gdd_keras.networks import build_generator
+    import numpy as np
 
-    model = build_generator((32, 32, 1), 10)
+    from gdd_keras.networks import build_generator
+    from gdd_keras.networks import with_latent_mixture
+
+    model = build_generator((32, 32, 1), 10, latent_dim=64)
     model.set_weights(
         [
             4.0 * weight if weight.ndim > 1 else weight
             for weight in model.get_weights()
         ]
     )
-    return model
+    whole = with_latent_mixture(model, 100)
+    rng = np.random.default_rng(0)
+    whole.get_layer("latent_mixture").assign(
+        np.sort(rng.normal(size=(10, 100)), axis=1),
+        rng.normal(size=(10, 100, 64)),
+        rng.uniform(0.1, 1.0, (10, 100, 64)),
+    )
+    return whole
 
 
 @pytest.fixture(scope="session")

@@ -177,7 +177,7 @@ def test_file_of_a_real_generator(compact_saved_model, tmp_path, to, weights):
     else:
         reference = compact_saved_model
     loaded = tf.saved_model.load(str(reference))
-    latents = latents_for(1, 0, 40, 90).numpy()
+    latents = latents_for(1, 0, 40, 65).numpy()
     labels = np.arange(40, dtype=np.int32) % 10
     expected = loaded.signatures["from_latents"](
         latents=tf.constant(latents), labels=tf.constant(labels)

@@ -90,6 +90,8 @@ def test_metadata(finished, toy_dataset, config):
     assert metadata["training"]["seconds"] > 0
     assert metadata["config"]["run"]["preset"] == "tiny"
     assert metadata["config"]["networks"]["latent_dim"] == 5
+    # One more number chooses the component of the mixture.
+    assert metadata["latent_dim"] == 6
     assert metadata["dataset"]["num_images"] == {"train": 30, "validation": 6}
     (score,) = metadata["scores"]
     assert score == finished[1].summary

@@ -59,6 +59,7 @@ CASES = {
         "matching_augmentation": "crop",
     },
     "wgan_gp": {
+        "latents": "normal",
         "cgan_loss": "wgan_gp",
         "conditioning": "projection",
         "matching_reduction": "sum",

@@ -19,6 +19,7 @@ def build_discriminator(
     width=64,
     seed=0,
     precision=None,
+    gain=1.0,
 ):
     """Builds D(x | y).
 
@@ -41,6 +42,9 @@ def build_discriminator(
         width: Channels, see `architecture`.
         seed: Integer seed of the weights.
         precision: As in `build_classifier`.
+        gain: Factor after each spectrally normalised convolution. With 1 the
+            score is nearly blind to what an encoder's generator gets wrong,
+            which is small in every pixel.
 
     Returns:
         `keras.Model` called as `discriminator([images, one_hot_labels])`;
@@ -54,7 +58,7 @@ def build_discriminator(
         # bounds the gradient instead.
         if architecture == "compact":
             bounded = _spectrally_normalized
-            x = _compact_trunk(images, count_halvings(image_shape), width)
+            x = _compact_trunk(images, count_halvings(image_shape), width, gain)
         else:
             bounded = _as_is
             x = _dim_trunk(images, width)
@@ -75,12 +79,14 @@ def build_discriminator(
     return keras.Model([images, one_hot_labels], outputs, name="discriminator")
 
 
-def _compact_trunk(x, halvings, width):
+def _compact_trunk(x, halvings, width, gain):
     for index in range(halvings):
         convolution = layers.Conv2D(
             width * 2**index, 4, strides=2, padding="same"
         )
         x = _spectrally_normalized(convolution)(x)
+        if gain != 1.0:
+            x = layers.Rescaling(gain)(x)
         x = layers.LeakyReLU(0.1)(x)
     return layers.Flatten()(x)
 

@@ -1,13 +1,15 @@
 """Latents with the distribution that an encoder gives to real images."""
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import layers
-from keras import ops
 
 __all__ = ["LatentMixture", "with_latent_mixture"]
 
-# Above every normal number; infinity would not survive all formats.
-_HIGHEST = 3.0e38
+# Above every normal number. Too large for half precision on purpose: bounds
+# that were rounded would turn draws into those of another component.
+_HIGHEST = 1.0e6
 
 
 class LatentMixture(layers.Layer):
@@ -63,28 +65,27 @@ class LatentMixture(layers.Layer):
         Args:
             upper_bounds: float `(num_classes, num_components)`, rising along
                 a row: component k is chosen between bounds k - 1 and k. The
-                last is taken as infinite.
+                last one counts as infinite.
             means: float `(num_classes, num_components, latent_dim)`.
             scales: float, same shape, >= 0: standard deviations.
         """
-        upper_bounds = ops.convert_to_numpy(upper_bounds).copy()
+        upper_bounds = np.array(upper_bounds, np.float32)
         upper_bounds[:, -1] = _HIGHEST
         self.upper_bounds.assign(upper_bounds.clip(-_HIGHEST, _HIGHEST))
         self.means.assign(means)
         self.scales.assign(scales)
 
     def call(self, inputs):
+        # TensorFlow's own operations: LiteRT has none for Keras's argmax.
         latents, label_vectors = inputs
-        latents = ops.cast(latents, "float32")
-        classes = ops.argmax(label_vectors, axis=-1)
-        bounds = ops.take(self.upper_bounds, classes, axis=0)
-        above = ops.cast(latents[:, :1] > bounds, "int32")
-        rows = ops.cast(classes, "int32") * self.num_components + ops.sum(
-            above, axis=-1
-        )
+        latents = tf.cast(latents, tf.float32)
+        classes = tf.argmax(label_vectors, axis=-1, output_type=tf.int32)
+        bounds = tf.gather(self.upper_bounds, classes)[:, :-1]
+        below = tf.cast(latents[:, :1] > bounds, tf.int32)
+        rows = classes * self.num_components + tf.reduce_sum(below, axis=-1)
         flat = (-1, self.latent_dim)
-        means = ops.take(ops.reshape(self.means, flat), rows, axis=0)
-        scales = ops.take(ops.reshape(self.scales, flat), rows, axis=0)
+        means = tf.gather(tf.reshape(self.means, flat), rows)
+        scales = tf.gather(tf.reshape(self.scales, flat), rows)
         return means + scales * latents[:, 1:]
 
     def compute_output_shape(self, input_shape):

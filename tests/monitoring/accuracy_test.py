@@ -22,7 +22,7 @@ def config(own_networks):
 @pytest.fixture
 def trainer(make_trainer):
     trainer = make_trainer()
-    trainer.averaged_generator = build_generator((8, 8, 1), 3, "compact", 5, 4)
+    trainer.deployed_generator = build_generator((8, 8, 1), 3, "compact", 5, 4)
     trainer.num_classes = 3
     return trainer
 
@@ -40,7 +40,7 @@ def test_accuracy_is_that_of_an_evaluation(
     monitor(tmp_path, trainer, fit, toy_dataset, config, 2, seed=3, updates=7)
     points = scalars(read_events(tmp_path), "accuracy/held_out")
     (score,) = evaluate_generator(
-        trainer.averaged_generator,
+        trainer.deployed_generator,
         toy_dataset,
         dataclasses.replace(config, eval_epochs=7),
         seed=3,

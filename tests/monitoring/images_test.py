@@ -27,7 +27,7 @@ def test_png_and_event(
     tmp_path, tiny_generator, make_trainer, fit, read_events
 ):
     trainer = make_trainer()
-    trainer.averaged_generator = tiny_generator
+    trainer.deployed_generator = tiny_generator
     writer = tf.summary.create_file_writer(str(tmp_path / "events"))
     split = split_of([0, 1, 2, 2, 0], (6, 10, 3))
     names, real = ("cat", "dog", "bird"), first_images(split, 3)
@@ -61,8 +61,8 @@ def test_images_that_are_not_finite(
     import keras
 
     trainer = make_trainer()
-    trainer.averaged_generator = keras.models.clone_model(tiny_generator)
-    trainer.averaged_generator.set_weights(
+    trainer.deployed_generator = keras.models.clone_model(tiny_generator)
+    trainer.deployed_generator.set_weights(
         [w * np.nan for w in tiny_generator.get_weights()]
     )
     with pytest.raises(RunError, match="Generated images became NaN"):
