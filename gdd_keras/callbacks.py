@@ -16,13 +16,14 @@ __all__ = [
     "Checkpoint",
     "Deadline",
     "LearningRateDecay",
+    "NAN_ADVICE",
     "PoolRedraw",
     "StopOnNaN",
     "image_grid",
     "png_bytes",
 ]
 
-_ADVICE = (
+NAN_ADVICE = (
     "The last good checkpoint is kept. Lower `--generator-learning-rate` and "
     "`--discriminator-learning-rate` (stage 2: the `--distill-...` ones, "
     "`--omega-g` and `--omega-l`) and start again."
@@ -157,7 +158,7 @@ class StopOnNaN(keras.callbacks.Callback):
                 step = scalar(self.model.step)
                 raise RunError(
                     f"`{name}` became {float(value)} at step {step} of stage "
-                    f"{self.stage}. {_ADVICE}"
+                    f"{self.stage}. {NAN_ADVICE}"
                 )
 
 
@@ -232,7 +233,7 @@ def image_grid(generator, seed=0, columns=10, max_rows=20):
     height, width, channels = images.shape[1:]
     grid = np.asarray(images).reshape(rows, columns, height, width, channels)
     if not np.isfinite(grid).all():
-        raise RunError(f"Generated images became NaN. {_ADVICE}")
+        raise RunError(f"Generated images became NaN. {NAN_ADVICE}")
     grid = grid.transpose(0, 2, 1, 3, 4)
     grid = grid.reshape(rows * height, columns * width, channels)
     return np.clip(np.round((grid + 1.0) * 127.5), 0, 255).astype(np.uint8)

@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from gdd_keras.callbacks import NAN_ADVICE
+from gdd_keras.config import RunError
 from gdd_keras.data.pipeline import evaluation_batches
 
 __all__ = [
@@ -85,12 +87,17 @@ def fit_latent_mixture(
             1; a class of which no image is left keeps all. Counts for a
             discriminator with class logits alone.
         images_per_class: Images to encode at most; `None` for all.
+
+    Raises:
+        RunError: If a latent is not finite.
     """
     if trainer.averaged_encoder is None:
         return
     generator = np.random.default_rng(seed)
     rows = _first_of_each_class(split.labels, images_per_class, generator)
     latents, confidences = encode(trainer, split, rows, generator)
+    if not np.isfinite(latents).all():
+        raise RunError(f"Latents became NaN. {NAN_ADVICE}")
     mixture = trainer.deployed_generator.get_layer("latent_mixture")
     tables = [[], [], []]
     for label in range(mixture.num_classes):
@@ -151,7 +158,9 @@ def fit_mixture(latents, num_components, seed):
     if len(latents) == 1:
         # One point has no spread to estimate.
         latents = np.repeat(latents, 2, axis=0)
-    with warnings.catch_warnings():
+    # NumPy's matrix products warn of invalid values where there are none, in
+    # the unused lanes of AVX-512.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = GaussianMixture(
             used,
@@ -159,7 +168,7 @@ def fit_mixture(latents, num_components, seed):
             max_iter=_MAX_ITERATIONS,
             reg_covar=_SMALLEST_VARIANCE,
             random_state=seed,
-        ).fit(latents)
+        ).fit(latents.astype(np.float64))
     normal = statistics.NormalDist()
     shares = np.cumsum(fitted.weights_)[:-1].clip(1e-12, 1.0 - 1e-12)
     bounds = np.full(num_components, np.inf)

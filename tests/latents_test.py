@@ -6,6 +6,7 @@ import pytest
 
 from gdd_keras import latents
 from gdd_keras.cgan import ConditionalGAN
+from gdd_keras.config import RunError
 from gdd_keras.config import make_config
 from gdd_keras.data.dataset import Split
 from gdd_keras.latents import encode
@@ -143,6 +144,15 @@ def test_unsure_images_are_left_out(monkeypatch):
     fit_latent_mixture(trainer, split, confidence=0.6)
     np.testing.assert_array_equal(tables(trainer)[1], means)
     assert everything == [len(split)] * 3
+
+
+def test_latents_that_are_not_finite_end_the_run():
+    trainer = make()
+    trainer.averaged_encoder.set_weights(
+        [np.nan * weight for weight in trainer.averaged_encoder.get_weights()]
+    )
+    with pytest.raises(RunError, match="Latents became NaN. The last good"):
+        fit_latent_mixture(trainer, make_split())
 
 
 def test_projection_keeps_all_images():
