@@ -12,8 +12,10 @@ from gdd_keras import training
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.config import make_config
+from gdd_keras.networks import count_multiply_adds
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.training import Plan
+from gdd_keras.training import build_networks
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
 from gdd_keras.training import plan_training
@@ -365,6 +367,7 @@ def test_plan_without_timing(config, toy_dataset, monkeypatch):
 
 
 def test_other_stages_are_estimated(config, toy_dataset, monkeypatch):
+    config = make_config(base=config, latents="normal")
     stages = build_stages(config, toy_dataset)
     timed = []
 
@@ -391,8 +394,19 @@ def test_other_stages_are_estimated(config, toy_dataset, monkeypatch):
 
 def test_plain_gan_has_no_work_in_its_pool(config, toy_dataset):
     config = make_config(base=config, omega_g=0.0, omega_l=0.0)
-    first, second = build_stages(config, toy_dataset)
+    normal = make_config(base=config, latents="normal")
+    first, second = build_stages(normal, toy_dataset)
     assert second.trainer.multiply_adds() == first.trainer.multiply_adds()
+    # The encoder is trained in stage 1 alone.
+    encoded = [
+        stage.trainer.multiply_adds()
+        for stage in build_stages(config, toy_dataset)
+    ]
+    one_pass = count_multiply_adds(build_networks(config, (8, 8, 1), 3)[2])
+    assert one_pass > 0
+    # The encoder's generator has no other size.
+    plain = first.trainer.multiply_adds()
+    assert encoded == [plain + 3 * one_pass, plain + one_pass]
 
 
 def test_jit(config, toy_dataset):
