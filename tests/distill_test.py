@@ -119,8 +119,10 @@ def test_everything_is_in_tensorboard(finished):
         "losses/adversarial_loss",
         "losses/classification_loss",
         "losses/real_classification_loss",
+        "losses/reconstruction_loss",
         "weighted/adversarial",
         "weighted/classification",
+        "weighted/reconstruction",
         "weighted/total",
         "gradient_norm/generator",
         "gradient_norm/discriminator",
@@ -128,6 +130,7 @@ def test_everything_is_in_tensorboard(finished):
         "learning_rate/discriminator",
         "speed/images_per_second",
     }
+    encoder = {"losses/kl_loss", "weighted/kl"}
     matching = {
         "losses/global_loss",
         "losses/local_loss",
@@ -138,7 +141,7 @@ def test_everything_is_in_tensorboard(finished):
         "pool/index",
     }
     others = {"images/real_and_generated", "pool/network"}
-    for stage, tags in (("cgan", gan), ("distill", gan | matching)):
+    for stage, tags in (("cgan", gan | encoder), ("distill", gan | matching)):
         path = finished[0] / "runs" / "digits" / "tensorboard" / stage
         events = EventAccumulator(str(path), size_guidance={"tensors": 0})
         events.Reload()
@@ -281,7 +284,7 @@ def test_fresh_makes_a_new_run_and_version(command, fast, tmp_path):
     [
         (4, r"`\w+` became (nan|inf|-inf) at step \d of stage cgan"),
         # The first step has finite losses, but spoils the generator.
-        (1, "Generated images became NaN"),
+        (1, "Latents became NaN"),
     ],
 )
 def test_nan_fails_and_saves_no_spoiled_checkpoint(
@@ -532,7 +535,9 @@ class TestStage1From:
     def test_stage_1_is_taken_over_and_stage_2_trained(
         self, command, first, tmp_path
     ):
-        code, out, err = command(*first, "--omega-l", 0, "--run-dir", "second")
+        code, out, err = command(
+            *first, "--omega-l", 1000, "--run-dir", "second"
+        )
         assert code == 0, err
         runs = [tmp_path / "first", tmp_path / "second"]
         states = [json.loads((run / "state.json").read_text()) for run in runs]
