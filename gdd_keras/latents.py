@@ -5,12 +5,12 @@ import warnings
 
 import keras
 import numpy as np
+import tensorflow as tf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from gdd_keras.callbacks import NAN_ADVICE
 from gdd_keras.config import RunError
-from gdd_keras.data.pipeline import evaluation_batches
 
 __all__ = [
     "LatentFit",
@@ -29,6 +29,8 @@ _MAX_ITERATIONS = 30
 _SMALLEST_VARIANCE = 1e-4
 # Enough to watch training by, in seconds.
 _WATCHED_PER_CLASS = 300
+# More would only take memory and time.
+_FITTED_PER_CLASS = 20_000
 
 
 class LatentFit(keras.callbacks.Callback):
@@ -71,13 +73,12 @@ def fitted_generator(trainer, split, config):
 
 
 def fit_latent_mixture(
-    trainer, split, seed=0, confidence=0.5, images_per_class=None
+    trainer, split, seed=0, confidence=0.0, images_per_class=None
 ):
     """Fits the mixture of `trainer.deployed_generator` to real images.
 
-    Images that the discriminator's class head does not take for their own
-    class with some confidence are left out: what a classifier learns from
-    their like costs it more than it gains.
+    With a `confidence`, images that the discriminator's class head does not
+    take for their own class are left out, which makes plainer images.
 
     Args:
         trainer: `ConditionalGAN`; without an encoder nothing happens.
@@ -86,7 +87,7 @@ def fit_latent_mixture(
         confidence: Smallest probability of the own class, 0 (all images) to
             1; a class of which no image is left keeps all. Counts for a
             discriminator with class logits alone.
-        images_per_class: Images to encode at most; `None` for all.
+        images_per_class: Images to encode at most; `None` for 20,000.
 
     Raises:
         RunError: If a latent is not finite.
@@ -94,7 +95,9 @@ def fit_latent_mixture(
     if trainer.averaged_encoder is None:
         return
     generator = np.random.default_rng(seed)
-    rows = _first_of_each_class(split.labels, images_per_class, generator)
+    rows = _some_of_each_class(
+        split.labels, images_per_class or _FITTED_PER_CLASS, generator
+    )
     latents, confidences = encode(trainer, split, rows, generator)
     if not np.isfinite(latents).all():
         raise RunError(f"Latents became NaN. {NAN_ADVICE}")
@@ -126,16 +129,17 @@ def encode(trainer, split, rows, generator):
         float32 `(n, latent_dim)` from q(z | x, y), and float32 `(n,)`, how
         probable the label is, see `ConditionalGAN.encode`.
     """
-    part = type(split)(split.images[rows], split.labels[rows])
-    means, log_variances, confidences = (
-        np.concatenate(parts)
-        for parts in zip(
-            *(
-                [values.numpy() for values in trainer.encode(images, labels)]
-                for images, labels in evaluation_batches(part, _BATCH_SIZE)
-            ),
-            strict=True,
+    batches = []
+    # One batch at a time, since the images may lie on disk.
+    for start in range(0, len(rows), _BATCH_SIZE):
+        batch = rows[start : start + _BATCH_SIZE]
+        encoded = trainer.encode(
+            tf.constant(split.images[batch]),
+            tf.constant(split.labels[batch], tf.int32),
         )
+        batches.append([values.numpy() for values in encoded])
+    means, log_variances, confidences = map(
+        np.concatenate, zip(*batches, strict=True)
     )
     noise = generator.standard_normal(means.shape, np.float32)
     return means + np.exp(0.5 * log_variances) * noise, confidences
@@ -180,10 +184,12 @@ def fit_mixture(latents, num_components, seed):
     return bounds, means, scales
 
 
-def _first_of_each_class(labels, images_per_class, generator):
-    """Returns the rows of so many images of each class, drawn at random."""
-    rows = generator.permutation(len(labels))
-    if images_per_class is None:
-        return np.sort(rows)
-    kept = [rows[labels[rows] == c][:images_per_class] for c in set(labels)]
+def _some_of_each_class(labels, images_per_class, generator):
+    """Returns the rows of at most so many images of each class, at random."""
+    labels = np.asarray(labels)
+    order = generator.permutation(len(labels))
+    kept = [
+        order[labels[order] == label][:images_per_class]
+        for label in np.unique(labels)
+    ]
     return np.sort(np.concatenate(kept))
