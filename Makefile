@@ -10,8 +10,8 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
 # Digits, which need no download: both stages, export, grid, score.
 demo: $(VENV)/.installed
-	$(BIN)/python -m gdd_keras.distill --dataset digits --distill-steps 600 \
-		--generator-width 64 --discriminator-width 192
+	$(BIN)/python -m gdd_keras.distill --dataset digits --cgan-steps 3000 \
+		--distill-steps 300 --generator-width 64 --discriminator-width 192
 
 # TFX runs on Linux alone; elsewhere its tests are skipped.
 ifeq ($(shell uname -s),Linux)
