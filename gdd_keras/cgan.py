@@ -490,15 +490,12 @@ class ConditionalGAN(keras.Model):
         pairs = [(self.averaged_generator, self.generator)]
         if self.encoder is not None and self.trains_encoder:
             pairs.append((self.averaged_encoder, self.encoder))
-        for average, current in [
-            variables
-            for averaged, network in pairs
-            for variables in zip(
+        for averaged, network in pairs:
+            for average, current in zip(
                 averaged.variables, network.variables, strict=True
-            )
-        ]:
-            if average.dtype.startswith("float"):
-                average.assign(
-                    tf.convert_to_tensor(average) * decay
-                    + tf.convert_to_tensor(current) * (1.0 - decay)
-                )
+            ):
+                if average.dtype.startswith("float"):
+                    average.assign(
+                        tf.convert_to_tensor(average) * decay
+                        + tf.convert_to_tensor(current) * (1.0 - decay)
+                    )

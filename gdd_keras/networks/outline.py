@@ -21,7 +21,10 @@ def outline(build):
         What the function returned; models in it are good for their layers
         and for `count_params()` alone.
     """
-    return _without_variables(build)
+    # Keras notes for each thread which variables still need a value, and
+    # would give them one when the next model is built there.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(_without_values, build).result()
 
 
 def initial_weights(build):
@@ -37,16 +40,10 @@ def initial_weights(build):
     Returns:
         List of arrays, as `get_weights` of the network gives.
     """
-    return _without_variables(lambda: build().get_weights())
+    # Within an outline, Keras computes a value whenever it is read.
+    return outline(lambda: build().get_weights())
 
 
-def _without_variables(function):
-    # Keras notes for each thread which variables still need a value, and
-    # would give them one when the next model is built there.
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(_in_scope, function).result()
-
-
-def _in_scope(function):
+def _without_values(build):
     with keras.StatelessScope(initialize_variables=False):
-        return function()
+        return build()
