@@ -148,21 +148,18 @@ def test_search_survives_the_end_of_its_chief(folder, start):
     # Nobody is left to write into trials that others will take up.
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert alive == []
-    # A trial that ended after its state was last saved is done again; on a busy
-    # machine also one that diverged was seen to be.
+    # A trial that ended after its state was last saved is done again.
     state = json.loads((search / "oracle.json").read_text())
-    ended = [
-        search / f"trial_{number}" / "result.json"
-        for number in state["end_order"]
-    ]
     before = {
-        file: content
-        for file in ended
-        if b'"failure": null' in (content := file.read_bytes())
+        file: file.read_bytes()
+        for file in (
+            search / f"trial_{number}" / "result.json"
+            for number in state["end_order"]
+        )
     }
 
     output = finish(start(arguments))
-    assert "done: 4 trials, 2 of them failed" in output
+    assert "done: 4 trials, 2 of them failed" in output, output
     assert "stage 1" not in output.split("trial ")[0]
     assert "Traceback" not in output and "Warning" not in output
     # What had ended was left alone, the rest was done.
@@ -180,7 +177,7 @@ def test_search_survives_the_end_of_its_chief(folder, start):
 
     # Once more: nothing is left to do.
     output = finish(start(arguments))
-    assert "trial 1 of" not in output and "done: 4 trials" in output
+    assert " of 4: " not in output and "done: 4 trials" in output
     # Its best config is one that `distill` takes.
     from gdd_keras import distill
 

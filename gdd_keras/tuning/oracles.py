@@ -34,12 +34,16 @@ class _Durable:
 
     def reload(self):
         super().reload()
-        waiting = {*self._retry_queue, *self.end_order}
-        for trial_id in self.trials:
-            if trial_id not in waiting:
-                self._retry_queue.append(trial_id)
-        # Taken from the end; the oldest comes first.
-        self._retry_queue.sort(key=int, reverse=True)
+        # A trial that the oracle had not noted is proposed again, with the
+        # same name and values.
+        begun = {*self.start_order}
+        for trial_id in [name for name in self.trials if name not in begun]:
+            del self.trials[trial_id]
+        # The last trial that ended is still among the ongoing ones, which
+        # KerasTuner has put into the queue. The queue is taken from the end;
+        # the oldest comes first.
+        unfinished = begun.difference(self.end_order)
+        self._retry_queue = sorted(unfinished, key=int, reverse=True)
 
     def populate_space(self, trial_id):
         proposal = super().populate_space(trial_id)

@@ -5,6 +5,7 @@ import pytest
 
 from gdd_keras.config import TuningConfig
 from gdd_keras.config import make_config
+from gdd_keras.files import write_json
 from gdd_keras.tuning import trials
 from gdd_keras.tuning.directory import open_search
 from gdd_keras.tuning.outcome import read_trials
@@ -147,25 +148,54 @@ def test_hyperband_continues_the_best(tmp_path, pretend):
     assert len({p[2] for p in fitted}) == 17
 
 
-@pytest.mark.parametrize("status", ["RUNNING", None])
-def test_kill_between_two_files_of_keras_tuner(status, tmp_path, pretend):
-    """The trial was written, the oracle was not; or half a file was."""
-    fitted = pretend(interrupt_at=3)
-    search = opened(tmp_path, "grid")
-    with pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize(
+    ("tuner", "space", "stride"),
+    [
+        ("random", SPACE, 1),
+        ("grid", {"omega_l": (0.0, 0.01, 1.0)}, 1),
+        # It has many trials; the fifth write is another one each time.
+        ("hyperband", SPACE, 11),
+    ],
+)
+def test_kill_before_any_write(
+    tuner, space, stride, tmp_path, pretend, monkeypatch
+):
+    """Whichever of KerasTuner's files was the last, none is left out."""
+    whole = pretend()
+    run_trials(opened(tmp_path / "whole", tuner, space, max_trials=3), 0)
+    for number in itertools.count(step=stride):
+        writes = iter(range(number))
+
+        def write(*arguments, writes=writes):
+            if next(writes, None) is None:
+                raise KeyboardInterrupt
+            write_json(*arguments)
+
+        search = opened(tmp_path / str(number), tuner, space, max_trials=3)
+        first = pretend()
+        with monkeypatch.context() as patch:
+            patch.setattr("gdd_keras.tuning.oracles.write_json", write)
+            try:
+                run_trials(search, verbose=0)
+            except KeyboardInterrupt:
+                interrupted = True
+            else:
+                interrupted = False
+        ended = _ended(search)
+        second = pretend()
         run_trials(search, verbose=0)
+        # What had ended is not done again; what had not, in its turn.
+        assert first[: len(ended)] + second == whole
+        assert {t.status for t in read_trials(search)} == {"COMPLETED"}
+        if not interrupted:
+            break
+    # Begin and end of a trial take several writes.
+    assert number > 3 * len(whole) and second == []
+
+
+def _ended(search):
     file = search.path / "oracle.json"
-    state = json.loads(file.read_text())
-    lost = state["start_order"][-1]
-    if status is not None:
-        state["start_order"].remove(lost)
-        state["ongoing_trials"] = {}
-        file.write_text(json.dumps(state))
-    rest = pretend()
-    run_trials(search, verbose=0)
-    points = [p[:2] for p in fitted + rest]
-    assert rest[0][2] == lost
-    assert len(points) == len(set(points)) == 20
+    return json.loads(file.read_text())["end_order"] if file.exists() else []
 
 
 def test_files_are_written_aside(tmp_path, pretend, monkeypatch):
