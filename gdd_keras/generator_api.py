@@ -10,6 +10,7 @@ from gdd_keras.config import checked_integer
 from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
+from gdd_keras.quiet import quiet_libraries
 from gdd_keras.sampling import BLOCK_SIZE
 from gdd_keras.sampling import MAX_FIRST_INDEX
 
@@ -69,10 +70,11 @@ def _check_described(directory, loaded, metadata):
     latent_dim = function.structured_input_signature[1]["latents"].shape[1]
 
     def takes(label):
+        latents, labels = tf.zeros((1, latent_dim)), tf.constant([label])
         try:
-            function(
-                latents=tf.zeros((1, latent_dim)), labels=tf.constant([label])
-            )
+            # TensorFlow logs the error, too.
+            with quiet_libraries():
+                function(latents=latents, labels=labels)
         except tf.errors.InvalidArgumentError:
             return False
         return True
@@ -210,11 +212,10 @@ class DistilledGenerator:
             labels = tf.cast(numbers % self.num_classes, tf.int32)
             return self.draw(labels, seed, start), labels
 
-        dataset = starts.map(chunk)
-        if batch_size is None:
-            dataset = dataset.unbatch()
-        else:
-            dataset = dataset.rebatch(batch_size)
+        # `rebatch` would make TensorFlow log an error about its own tensors.
+        dataset = starts.map(chunk).unbatch()
+        if batch_size is not None:
+            dataset = dataset.batch(batch_size)
         if total is None:
             cardinality = tf.data.INFINITE_CARDINALITY
         else:

@@ -1,5 +1,6 @@
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,27 @@ def test_dataset_has_static_shapes(generator):
     )
     image_spec, _ = generator.as_dataset(batch_size=4).element_spec
     assert image_spec.shape.as_list() == [None, 6, 10, 3]
+
+
+def test_native_code_logs_no_errors(tiny_saved_model):
+    script = (
+        "import os, sys, tensorflow as tf, gdd_keras\n"
+        "tf.config.list_physical_devices()\n"
+        "os.write(2, b'loaded\\n')\n"
+        "generator = gdd_keras.load_generator(sys.argv[1])\n"
+        "batches = list(generator.as_dataset(ipc=99, batch_size=100))\n"
+        "print(len(batches))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tiny_saved_model],
+        # Without what keeps the tests' own screen clean.
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "3\n"
+    assert done.stderr.split("loaded\n")[1] == ""
 
 
 def test_dataset_outlives_the_generator(tiny_saved_model):
