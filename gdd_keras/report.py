@@ -3,6 +3,7 @@
 import sys
 
 from gdd_keras import cli
+from gdd_keras.config import InputError
 
 __all__ = ["main"]
 
@@ -13,7 +14,12 @@ quality, image grids, trials of searches, loss curves, settings, and the
 commands behind them.
 
   python -m gdd_keras.report results/digits
-  python -m gdd_keras.report results/digits runs/digits --output report"""
+  python -m gdd_keras.report results/digits runs/digits --output report
+
+With --card it writes the model card of one generator instead, `README.md` in
+its version directory: data, recipe, scores, use and limits.
+
+  python -m gdd_keras.report results/digits --card saved_models/digits"""
 
 
 def main(argv=None):
@@ -36,12 +42,28 @@ def _add_arguments(parser):
         "Default: `report` in the folder of the first input.",
     )
 
+    parser.add_argument(
+        "--card",
+        metavar="MODEL",
+        help="Write the model card of this generator, and no report.",
+    )
+
 
 def _run(arguments):
-    """Writes the report and prints where it is."""
+    """Writes report or card and prints where it is."""
+    if arguments.card is not None and arguments.output is not None:
+        raise InputError(
+            "`--card` is written beside its model. Received: "
+            f"--output={arguments.output}, too. Leave one out."
+        )
     from gdd_keras import reporting
 
     material = reporting.read_inputs(arguments.inputs)
+    if arguments.card is not None:
+        card = reporting.write_card(arguments.card, material)
+        _print_notes(material)
+        print(f"model card   {card}")
+        return
     output = arguments.output
     if output is None:
         output = reporting.default_output(arguments.inputs[0])
@@ -53,11 +75,15 @@ def _run(arguments):
         reporting.build_page(document),
         document.files,
     )
-    for note in material.results.notes:
-        print(f"note: {note}", file=sys.stderr)
+    _print_notes(material)
     print(f"report       {page}")
     print(f"markdown     {text}")
     print(f"figures      {figures}")
+
+
+def _print_notes(material):
+    for note in material.results.notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Reports of runs and results; nothing here needs TensorFlow to read them."""
 
+from gdd_keras.reporting.card import write_card
 from gdd_keras.reporting.document import Document
 from gdd_keras.reporting.document import build_document
 from gdd_keras.reporting.inputs import Material
@@ -17,5 +18,6 @@ __all__ = [
     "check_output",
     "default_output",
     "read_inputs",
+    "write_card",
     "write_report",
 ]

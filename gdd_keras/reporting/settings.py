@@ -8,7 +8,12 @@ from gdd_keras.reporting.text import escape
 from gdd_keras.reporting.text import fenced
 from gdd_keras.reporting.text import table
 
-__all__ = ["command_blocks", "machine_table", "settings_blocks"]
+__all__ = [
+    "command_blocks",
+    "differences",
+    "machine_table",
+    "settings_blocks",
+]
 
 _ABSENT = object()
 
@@ -27,7 +32,7 @@ def settings_blocks(material):
         return []
     lines = [
         [escape(name), _shown(default), *map(_shown, values)]
-        for name, default, values in _differences(list(configs.values()))
+        for name, default, values in differences(list(configs.values()))
     ]
     names = [", ".join(map(escape, names)) for names in configs]
     blocks = ["No setting differs from its default."]
@@ -82,19 +87,12 @@ def command_blocks(material):
     ]
 
 
-def _configs(material):
-    """Returns tuple of methods to config, equal configs once."""
-    found = {}
-    for name, entry in material.results.methods.items():
-        config = entry.get("config")
-        if config is not None:
-            key = json.dumps(config, sort_keys=True)
-            found.setdefault(key, ([], config))[0].append(name)
-    return {tuple(names): config for names, config in found.values()}
+def differences(configs):
+    """Yields name, default and values where any is not the default.
 
-
-def _differences(configs):
-    """Yields name, default and values where any is not the default."""
+    Args:
+        configs: List of configs as in JSON.
+    """
     defaults = {
         (section, field.name): _as_json(field.default)
         for section, _, field, _ in section_fields()
@@ -112,6 +110,17 @@ def _differences(configs):
         ]
         if any(value not in (default, _ABSENT) for value in values):
             yield f"{section}.{name}", default, values
+
+
+def _configs(material):
+    """Returns tuple of methods to config, equal configs once."""
+    found = {}
+    for name, entry in material.results.methods.items():
+        config = entry.get("config")
+        if config is not None:
+            key = json.dumps(config, sort_keys=True)
+            found.setdefault(key, ([], config))[0].append(name)
+    return {tuple(names): config for names, config in found.values()}
 
 
 def _as_json(value):

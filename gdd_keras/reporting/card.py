@@ -1,0 +1,190 @@
+"""The model card that goes with an exported generator."""
+
+import dataclasses
+import pathlib
+import shlex
+
+from gdd_keras.config import InputError
+from gdd_keras.files import write_text
+from gdd_keras.metadata import find_version
+from gdd_keras.metadata import model_digest
+from gdd_keras.metadata import read_metadata
+from gdd_keras.reporting import properties
+from gdd_keras.reporting.accuracy import accuracy_tables
+from gdd_keras.reporting.inputs import Material
+from gdd_keras.reporting.records import CEILING
+from gdd_keras.reporting.records import FULL
+from gdd_keras.reporting.settings import command_blocks
+from gdd_keras.reporting.settings import differences
+from gdd_keras.reporting.settings import machine_table
+from gdd_keras.reporting.summary import dataset_line
+from gdd_keras.reporting.text import count
+from gdd_keras.reporting.text import escape
+from gdd_keras.reporting.text import fenced
+
+__all__ = ["build_card", "write_card"]
+
+_NAME = "README.md"
+
+_USE = """\
+import gdd_keras
+
+generator = gdd_keras.load_generator("{path}")
+images = generator.generate([0, 1, 2])  # uint8 {shape}
+dataset = generator.as_dataset(ipc=100, batch_size=100)"""
+
+_INTENDED = """\
+Training images for classifiers of this data set, as many as wanted, where the
+real images cannot be stored or sent along. Also as a starting point for work on
+dataset distillation: the figures above can be repeated with their commands."""
+
+_LIMITS = """\
+- Images are those of a model: they lack some of the variety of real ones, and
+  carry their labels' mistakes. Keep real images to judge a classifier by.
+- They stand for the training data alone, with its errors and its bias.
+- The audit, where there is one, compares plain distances. It is no privacy
+  guarantee: do not publish a generator of images that are secret."""
+
+
+def write_card(path, material):
+    """Writes the card of a generator as `README.md` into its version.
+
+    Args:
+        path: Version directory, or its parent.
+        material: `Material` with figures of this generator.
+
+    Returns:
+        `pathlib.Path` of the card.
+
+    Raises:
+        InputError: If there is no generator, or no figure of it.
+    """
+    directory = find_version(path, "--card")
+    card = build_card(directory, material)
+    target = directory / _NAME
+    write_text(target, card)
+    return target
+
+
+def build_card(directory, material):
+    """Returns the card's Markdown.
+
+    Args:
+        directory: Version directory.
+        material: `Material`.
+
+    Raises:
+        InputError: If none of the material is of this generator.
+    """
+    directory = pathlib.Path(directory)
+    metadata = read_metadata(directory)
+    own = _narrowed(directory, material)
+    name = own.results.dataset["name"]
+    shape = " x ".join(map(str, metadata["image_shape"]))
+    use = _USE.format(path=directory, shape=(3, *metadata["image_shape"]))
+    blocks = [
+        f"# {escape(name)}, a distilled generator",
+        f"Makes any number of labelled images of {shape}, of "
+        f"{metadata['num_classes']} classes: "
+        f"{', '.join(map(escape, metadata['class_names']))}. A TensorFlow "
+        f"SavedModel of {count(metadata.get('num_parameters'))} weights, made "
+        "by gdd_keras to be stored or sent in the place of the images.",
+        fenced(use, "python"),
+        "## Data",
+        dataset_line(own.results.dataset),
+        "## Recipe",
+        *properties.training_table(own),
+        *_recipe(metadata),
+        "## Scores",
+        *accuracy_tables(own),
+        *properties.size_table(own),
+    ]
+    for title, tables in (
+        ("Quality", properties.quality_tables(own)),
+        ("Memorisation audit", properties.audit_tables(own)),
+    ):
+        blocks += [f"## {title}", *(tables or ["Not measured."])]
+    blocks += ["## Intended use", _INTENDED, "## Limits", _LIMITS]
+    blocks += ["## Machines", *machine_table(own)]
+    blocks += ["## Commands", *_used_commands(own)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _recipe(metadata):
+    """Returns the command that trains such a generator, if it is known."""
+    if "config" not in metadata:
+        return []
+    words = ["python", "-m", "gdd_keras.distill"]
+    for name, _, (value,) in differences([metadata["config"]]):
+        flag = name.partition(".")[2].replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{flag}", *(shlex.quote(str(v)) for v in values)]
+    return [
+        fenced(" ".join(words), "sh"),
+        "`metadata.json` beside this card has all settings. A time budget "
+        "fits fewer or more steps on another machine.",
+    ]
+
+
+def _narrowed(directory, material):
+    """Returns the material of one generator, with what it is compared to."""
+    results, digest = material.results, model_digest(directory)
+    own = [
+        name
+        for name, entry in results.methods.items()
+        if entry.get("digest", digest) == digest
+        and ("digest" in entry or _is_place(entry.get("model"), directory))
+    ]
+    if not own or all(r.row.method not in own for r in results.records):
+        raise InputError(
+            "`--card` must be a generator that the results have figures of. "
+            f"Received: {directory}, and results of "
+            f"{', '.join(results.methods) or 'nothing'}. Score it with "
+            f"`python -m gdd_keras.evaluate --model {directory}` first."
+        )
+    methods = {name: results.methods[name] for name in own}
+    # What it is compared to stands beside it only.
+    settings = {r.setting for r in results.records if r.row.method in own}
+
+    def kept(entries):
+        return [entry for entry in entries if entry["method"] in own]
+
+    return Material(
+        dataclasses.replace(
+            results,
+            methods=methods,
+            records=[
+                record
+                for record in results.records
+                if record.row.method in (*own, FULL)
+                or record.row.method == CEILING
+                and record.setting in settings
+            ],
+            quality=kept(results.quality),
+            audit=kept(results.audit),
+        ),
+        runs=[],
+    )
+
+
+def _is_place(model, directory):
+    return (
+        model is not None
+        and pathlib.Path(model).resolve() == directory.resolve()
+    )
+
+
+def _used_commands(material):
+    """Returns the commands behind the card's figures."""
+    results = material.results
+    used = {record.command for record in results.records}
+    for entry in (*results.quality, *results.audit):
+        used |= {entry.get("command"), *entry.get("commands", ())}
+    return [
+        block
+        for index, block in enumerate(command_blocks(material))
+        if index in used
+    ]

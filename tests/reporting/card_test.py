@@ -1,0 +1,141 @@
+import json
+
+import pytest
+
+from gdd_keras.config import InputError
+from gdd_keras.metadata import model_digest
+from gdd_keras.report import main
+from gdd_keras.reporting.card import build_card
+from gdd_keras.reporting.card import write_card
+from gdd_keras.reporting.inputs import read_inputs
+
+
+@pytest.fixture
+def model(export, config):
+    """Version directory of a generator."""
+    return export(
+        config(
+            data={"dataset": "my set", "class_balance": False},
+            matching={"local_layer": ["block_1", "block_2"]},
+        )
+    )
+
+
+@pytest.fixture
+def folder(model, results, records, results_folder):
+    """Results of the generator, of another one, and of real images."""
+    content = results(
+        [
+            *records("mine", [0.80, 0.82]),
+            *records("other", [0.5]),
+            *records("real_stream", [0.9]),
+            *records("real_stream", [0.7], network="mlp"),
+            *records("full", [0.95], protocol="full_size"),
+        ],
+        generators=("mine", "other"),
+        audit=[
+            {
+                "method": name,
+                "num_generated": 2_000,
+                "spaces": {"pixels": {"attack_auc": auc}},
+                "command": 1,
+                "environment": 0,
+            }
+            for name, auc in (("mine", 0.512), ("other", 0.731))
+        ],
+        commands=["evaluate a", "evaluate b", "evaluate c"],
+    )
+    content["methods"]["mine"]["digest"] = model_digest(model)
+    return results_folder(content)
+
+
+def test_card(model, folder, capsys):
+    assert main([str(folder), "--card", str(model)]) == 0
+    card = model / "README.md"
+    assert capsys.readouterr().out == f"model card   {card}\n"
+    text = card.read_text()
+    assert "# toy, a distilled generator" in text
+    assert "300 train / 30 validation / 90 test images" in text
+    assert "| mine | 40 | 20 |" in text
+    assert "| mine | 81.00 ± 1.41 (n=2) | 30,000 |" in text
+    assert "| real_stream (ceiling) | 90.00 (one network) |" in text
+    assert "full real training data, 95.00" in text
+    assert "| attack auc | 0.512 |" in text
+    # Not measured, and not of this generator.
+    assert "## Quality\n\nNot measured." in text
+    assert "| other |" not in text and "0.731" not in text
+    assert "mlp" not in text
+    assert "evaluate b" in text and "evaluate c" not in text
+    assert "two cores" in text
+
+
+def test_command_of_the_recipe_names_what_is_not_default(model, folder):
+    text = write_card(model.parent, read_inputs([folder])).read_text()
+    command = text.split("```sh\n")[1].split("\n```")[0]
+    assert command == (
+        "python -m gdd_keras.distill --dataset 'my set' --no-class-balance "
+        "--local-layer block_1 block_2"
+    )
+
+
+def test_example_of_the_card_runs(
+    tiny_saved_model, results, records, results_folder
+):
+    content = results(records("mine", [0.8]), generators=("mine",))
+    content["methods"]["mine"]["digest"] = model_digest(tiny_saved_model)
+    material = read_inputs([results_folder(content)])
+    text = build_card(tiny_saved_model, material)
+    found = {}
+    exec(text.split("```python\n")[1].split("```")[0], found)
+    assert found["images"].shape == (3, 6, 10, 3)
+    assert "uint8 (3, 6, 10, 3)" in text
+
+
+def test_card_of_a_run(export, config, run_folder):
+    run = run_folder(
+        export=str(
+            export(
+                config(),
+                scores=[
+                    {
+                        "method": "generator",
+                        "selection": "random",
+                        "protocol": "stream",
+                        "ipc": 10,
+                        "network": "convnet3",
+                        "epochs": 1000,
+                        "learning_rate": 0.01,
+                        "augmentation": "crop",
+                        "precision": "float32",
+                        "split": "test",
+                        "seeds": [0, 1],
+                        "accuracies": [0.5, 0.75],
+                        "distinct_images": 30_000,
+                    }
+                ],
+            )
+        )
+    )
+    material = read_inputs([run])
+    model = json.loads((run / "state.json").read_text())["export"]
+    text = write_card(model, material).read_text()
+    assert "| toy | 62.50 ± 17.68 (n=2) | 30,000 |" in text
+
+
+def test_generator_without_figures(model, results, records, results_folder):
+    folder = results_folder(results(records("other", [0.5]), ("other",)))
+    with pytest.raises(InputError, match="results have figures of.*other"):
+        write_card(model, read_inputs([folder]))
+    assert not (model / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--card", "nowhere"], "`--card` must be an exported generator"),
+        (["--card", "x", "--output", "y"], "written beside its model"),
+    ],
+)
+def test_arguments_are_refused(arguments, message, folder, capsys):
+    assert main([str(folder), *arguments]) == 2
+    assert message in capsys.readouterr().err
