@@ -70,7 +70,7 @@ class ConditionalGAN(keras.Model):
         ```python
         gan = ConditionalGAN(generator, discriminator)
         gan.compile(
-            generator_optimizer=keras.optimizers.Adam(2e-4, 0.0, 0.9),
+            generator_optimizer=keras.optimizers.Adam(4e-4, 0.0, 0.9),
             discriminator_optimizer=keras.optimizers.Adam(4e-4, 0.0, 0.9),
         )
         gan.fit(training_batches(...), steps_per_epoch=100)
@@ -95,8 +95,8 @@ class ConditionalGAN(keras.Model):
         augmentation="none",
         seed=0,
         encoder=None,
-        elbo_weight=3.0,
-        pixel_variance=0.05,
+        elbo_weight=1.2,
+        pixel_variance=0.02,
         mixture_components=100,
         **kwargs,
     ):

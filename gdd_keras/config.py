@@ -296,7 +296,7 @@ class CGANConfig(_Section):
         maximum=2**16,
     )
     generator_learning_rate: float = option(
-        2e-4, "Adam's rate for the generator in stage 1.", above=0.0
+        4e-4, "Adam's rate for the generator in stage 1.", above=0.0
     )
     discriminator_learning_rate: float = option(
         4e-4, "Adam's rate for the discriminator in stage 1.", above=0.0
@@ -313,13 +313,13 @@ class CGANConfig(_Section):
         minimum=0.0,
     )
     elbo_weight: float = option(
-        3.0,
+        1.2,
         "Weight of the evidence lower bound under `--latents encoded`; the "
         "adversarial loss has 1.",
         minimum=0.0,
     )
     pixel_variance: float = option(
-        0.05,
+        0.02,
         "Variance of the noise that the bound allows to pixels in [-1, 1]; "
         "more makes latents rougher and easier to draw.",
         above=0.0,

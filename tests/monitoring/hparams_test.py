@@ -132,7 +132,7 @@ def test_hyperparameters_of_a_config(tmp_path):
         "omega_l": 0.001,
         "pool": "convnet3 resnet10",
         "local_layer": "block_2",
-        "generator_learning_rate": 2e-4,
+        "generator_learning_rate": 4e-4,
         "distill_discriminator_learning_rate": 2e-4,
         "cgan_steps": 8,
         "distill_steps": 4,
