@@ -284,7 +284,7 @@ class CGANConfig(_Section):
         choices=("non_saturating", "hinge", "wgan_gp"),
     )
     cgan_steps: int = option(
-        6000,
+        8000,
         "Training steps of stage 1 (`--time-budget` replaces them).",
         minimum=1,
         maximum=_MANY_STEPS,
@@ -358,7 +358,7 @@ class MatchingConfig(_Section):
     """Stage 2: global and local matching under a random pool."""
 
     distill_steps: int = option(
-        2000,
+        1000,
         "Training steps of stage 2 (`--time-budget` replaces them); 0 skips "
         "it.",
         minimum=0,

