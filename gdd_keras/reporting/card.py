@@ -30,7 +30,7 @@ _USE = """\
 import gdd_keras
 
 generator = gdd_keras.load_generator("{path}")
-images = generator.generate([0, 1, 2])  # uint8 {shape}
+images = generator.generate([0, 0, 0])  # of class 0, uint8 {shape}
 dataset = generator.as_dataset(ipc=100, batch_size=100)"""
 
 _INTENDED = """\
