@@ -41,7 +41,6 @@ def _add_arguments(parser):
         help="Folder for the report; an earlier report in it is replaced. "
         "Default: `report` in the folder of the first input.",
     )
-
     parser.add_argument(
         "--card",
         metavar="MODEL",

@@ -91,31 +91,13 @@ def test_example_of_the_card_runs(
     assert "uint8 (3, 6, 10, 3)" in text
 
 
-def test_card_of_a_run(export, config, run_folder):
-    run = run_folder(
-        export=str(
-            export(
-                config(),
-                scores=[
-                    {
-                        "method": "generator",
-                        "selection": "random",
-                        "protocol": "stream",
-                        "ipc": 10,
-                        "network": "convnet3",
-                        "epochs": 1000,
-                        "learning_rate": 0.01,
-                        "augmentation": "crop",
-                        "precision": "float32",
-                        "split": "test",
-                        "seeds": [0, 1],
-                        "accuracies": [0.5, 0.75],
-                        "distinct_images": 30_000,
-                    }
-                ],
-            )
-        )
-    )
+def test_card_of_a_run(export, config, run_folder, record):
+    scores = {
+        **record("generator", 0.5),
+        "seeds": [0, 1],
+        "accuracies": [0.5, 0.75],
+    }
+    run = run_folder(export=str(export(config(), scores=[scores])))
     material = read_inputs([run])
     model = json.loads((run / "state.json").read_text())["export"]
     text = write_card(model, material).read_text()
