@@ -10,6 +10,7 @@ from gdd_keras.callbacks import png_bytes
 from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.data import load_dataset
+from gdd_keras.evaluation import Score
 from gdd_keras.evaluation import evaluate_generator
 from gdd_keras.evaluation import summarize
 from gdd_keras.export import export_generator
@@ -300,9 +301,14 @@ def _earlier_data(run):
 
 
 def _score(run, dataset, config, step, verbose):
-    """Scores the export, once, on the test split."""
+    """Scores the export, each network once, on the test split."""
     # Only sets that come without any test images fall back.
     split = "test" if dataset.test is not None else "validation"
+
+    def keep(scores):
+        run.save(scores=[dataclasses.asdict(score) for score in scores])
+
+    names = [field.name for field in dataclasses.fields(Score)]
     scores = evaluate_generator(
         load_generator(run.state["export"]),
         dataset,
@@ -311,6 +317,11 @@ def _score(run, dataset, config, step, verbose):
         split=split,
         verbose=verbose,
         method=method_name(dataclasses.asdict(config)),
+        earlier=[
+            Score(**{name: entry.get(name) for name in names})
+            for entry in run.state.get("scores", ())
+        ],
+        on_score=keep,
     )
     summary = summarize(scores)
     update_metadata(run.state["export"], scores=[summary])

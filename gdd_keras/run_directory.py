@@ -51,7 +51,8 @@ class RunDirectory:
         path: `pathlib.Path`.
         state: Dict of progress, as last saved: `stages` (name to `steps` done
             and whether it is `done`), `plan`, `seconds`, `fingerprint`,
-            `export`, `scores`, `done`.
+            `export`, `scores` (of single networks), `summary` (of all),
+            `done`.
     """
 
     def __init__(self, path, config, stage_1_from=None):
@@ -355,6 +356,11 @@ def _read_state(path):
         plan.get("seconds", float, None, minimum=0)
     if state.get("done", bool):
         state.get("export", str)
+    for score in state.objects("scores"):
+        score.get("seed", int, minimum=0)
+        score.get("distinct_images", int, minimum=1)
+        score.get("accuracy", float, minimum=0, maximum=1)
+        score.get("seconds", float, minimum=0)
     summary = state.object("summary", {})
     if summary.value:
         for name in ("network", "protocol", "split"):

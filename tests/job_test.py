@@ -15,6 +15,7 @@ from gdd_keras import training
 from gdd_keras.config import DataConfig
 from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
+from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.export import read_metadata
 from gdd_keras.generator_api import load_generator
 from gdd_keras.job import distill_dataset
@@ -111,6 +112,38 @@ def test_finished_job_returns_at_once(finished, config, monkeypatch, capsys):
     again = distill_dataset(config, RunDirectory(run.path, config))
     assert again == result
     assert "is finished; `--fresh` starts over." in capsys.readouterr().out
+
+
+def test_networks_are_scored_once(
+    finished, config, toy_dataset, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    dataset = dataclasses.replace(toy_dataset, test=None)
+    score, trained = SourceScorer.score, []
+
+    def interrupted_at_the_second(self, seed, *arguments):
+        trained.append(seed)
+        if trained == [0, 1]:
+            raise KeyboardInterrupt
+        return score(self, seed, *arguments)
+
+    monkeypatch.setattr(SourceScorer, "score", interrupted_at_the_second)
+
+    def go_on():
+        run = RunDirectory(folder, config)
+        return distill_dataset(
+            config, run, tmp_path / "models", dataset, verbose=0
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on()
+    (first,) = RunDirectory(folder, config).state["scores"]
+    result = go_on()
+    assert trained == [0, 1, 1]
+    expected = finished[1].summary["accuracies"]
+    assert result.summary["accuracies"] == expected
+    assert first["accuracy"] == expected[0]
+    assert result.export.name == "1"
 
 
 def test_silence_and_no_scores(config, toy_dataset, tmp_path, capfd):

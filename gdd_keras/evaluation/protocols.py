@@ -91,6 +91,8 @@ def evaluate_generator(
     split="test",
     verbose=1,
     method="generator",
+    earlier=(),
+    on_score=None,
 ):
     """Trains networks on a generator's images and scores them.
 
@@ -108,6 +110,10 @@ def evaluate_generator(
             `test` for the final figure only.
         verbose: 1 shows progress, 0 nothing.
         method: Name for the scores.
+        earlier: `Score`s of an interrupted call; of those that this one
+            would repeat, no network is trained again.
+        on_score: Function of the list of `Score`s so far, called after each
+            network that was trained.
 
     Returns:
         List of `Score`, one per network; see `summarize`.
@@ -129,7 +135,15 @@ def evaluate_generator(
     _check_generator(generator, dataset)
     source = generator_source(generator, dataset, config, config.protocol)
     return evaluate_source(
-        source, dataset, config, seed, split, verbose, method
+        source,
+        dataset,
+        config,
+        seed,
+        split,
+        verbose,
+        method,
+        earlier,
+        on_score,
     )
 
 
@@ -168,6 +182,10 @@ class SourceScorer:
         protocol: Instead of the config's, for the scores; the schedule of
             all but `stream` is that of `fixed`.
 
+    Attributes:
+        fields: Dict of what all its scores have in common.
+        trainer: `EvalTrainer`.
+
     Raises:
         InputError: If the split has no images.
     """
@@ -186,7 +204,7 @@ class SourceScorer:
         self._dataset = dataset
         self._config = config
         self._split = pick_split(dataset, split)
-        self._fields = score_fields(
+        self.fields = score_fields(
             dataset, config, split, method, selection, protocol
         )
         self.trainer = EvalTrainer(
@@ -194,8 +212,8 @@ class SourceScorer:
             source,
             config.eval_epochs,
             config.eval_learning_rate,
-            self._fields["augmentation"],
-            decay_at_half=self._fields["protocol"] != "stream",
+            self.fields["augmentation"],
+            decay_at_half=self.fields["protocol"] != "stream",
         )
 
     def score(self, seed, progress=None, on_epoch_end=None):
@@ -222,7 +240,7 @@ class SourceScorer:
         def checked_progress(done, loss):
             if not math.isfinite(loss):
                 raise RunError(
-                    f"{self._fields['method']}, network with seed {seed}: the "
+                    f"{self.fields['method']}, network with seed {seed}: the "
                     f"loss is {loss} after {done} of {epochs} epochs. Lower "
                     "`--eval-learning-rate`."
                 )
@@ -231,7 +249,7 @@ class SourceScorer:
 
         self.trainer.train(seed, checked_progress, on_epoch_end)
         return Score(
-            **self._fields,
+            **self.fields,
             seed=seed,
             accuracy=self.trainer.score(self._split),
             distinct_images=self._source.num_distinct(epochs),
@@ -240,7 +258,15 @@ class SourceScorer:
 
 
 def evaluate_source(
-    source, dataset, config, seed=0, split="test", verbose=1, method="source"
+    source,
+    dataset,
+    config,
+    seed=0,
+    split="test",
+    verbose=1,
+    method="source",
+    earlier=(),
+    on_score=None,
 ):
     """Trains `config.num_seeds` networks on any source and scores them.
 
@@ -252,17 +278,30 @@ def evaluate_source(
         split: Split to score on.
         verbose: 1 shows progress, 0 nothing.
         method: Name for the scores.
+        earlier: As in `evaluate_generator`.
+        on_score: Likewise.
     """
     scorer = SourceScorer(source, dataset, config, split, method)
+    earlier = {
+        score.seed: score
+        for score in earlier
+        if scorer.fields.items() <= dataclasses.asdict(score).items()
+    }
     scores = []
     for index in range(config.num_seeds):
+        network_seed = (seed + index) % 2**31
+        title = (
+            f"{method}, {config.protocol}, IPC {config.ipc}, "
+            f"{config.network} {index + 1} of {config.num_seeds}"
+        )
+        if network_seed in earlier:
+            scores.append(earlier[network_seed])
+            if verbose:
+                print(f"{title}: {scores[-1].accuracy:.2%}, from before")
+            continue
         bar = None
         if verbose:
-            print(
-                f"{method}, {config.protocol}, IPC {config.ipc}, "
-                f"{config.network} {index + 1} of {config.num_seeds}",
-                flush=True,
-            )
+            print(title, flush=True)
             # In a log file one line at the end is enough.
             bar = keras.utils.Progbar(
                 config.eval_epochs,
@@ -274,12 +313,12 @@ def evaluate_source(
         def progress(epochs, loss, bar=bar):
             bar.update(epochs, [("loss", loss)])
 
-        score = scorer.score(
-            (seed + index) % 2**31, None if bar is None else progress
-        )
+        score = scorer.score(network_seed, None if bar is None else progress)
         if verbose:
             print(f"accuracy on {split}: {score.accuracy:.2%}", flush=True)
         scores.append(score)
+        if on_score is not None:
+            on_score(scores)
     return scores
 
 

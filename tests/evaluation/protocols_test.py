@@ -353,6 +353,55 @@ class TestEvaluate:
         assert "2 of 2" in shown and "loss:" in shown
         assert "accuracy on test:" in shown
 
+    def test_goes_on_after_the_networks_of_an_earlier_call(
+        self, dataset, generator, capsys
+    ):
+        settings = config(num_seeds=3)
+        whole, calls = evaluate_generator(generator, dataset, settings), []
+
+        def stop(scores):
+            calls.append(list(scores))
+            if len(scores) == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_generator(generator, dataset, settings, on_score=stop)
+        assert [len(scores) for scores in calls] == [1, 2]
+        capsys.readouterr()
+        scores = evaluate_generator(
+            generator,
+            dataset,
+            settings,
+            earlier=calls[-1],
+            on_score=lambda scores: calls.append(list(scores)),
+        )
+        # Even their times: the first two were not trained again.
+        assert scores[:2] == calls[1] and calls[2:] == [scores]
+        assert [s.accuracy for s in scores] == [s.accuracy for s in whole]
+        printed = capsys.readouterr().out
+        assert (
+            f"generator, stream, IPC 2, {LINEAR} 2 of 3: "
+            f"{scores[1].accuracy:.2%}, from before\n"
+        ) in printed
+        assert printed.count("accuracy on test") == 1
+
+    def test_scores_of_other_settings_are_not_taken_over(
+        self, dataset, generator
+    ):
+        earlier = evaluate_generator(
+            generator, dataset, config(ipc=1), verbose=0
+        )
+        trained = []
+        evaluate_generator(
+            generator,
+            dataset,
+            config(),
+            verbose=0,
+            earlier=earlier,
+            on_score=trained.append,
+        )
+        assert len(trained) == 2
+
     def test_no_seeds_gives_no_scores(self, dataset, generator):
         settings = config(num_seeds=0)
         assert evaluate_generator(generator, dataset, settings) == []

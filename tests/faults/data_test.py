@@ -161,7 +161,8 @@ def test_data_that_changed(written_set, command, stage_1, tmp_path):
     state = json.loads(file.read_text())
     # As if it had been killed before the export.
     del state["export"]
-    file.write_text(json.dumps({**state, "done": False}))
+    score = {"seed": 0, "distinct_images": 1, "accuracy": 0.5, "seconds": 1.0}
+    file.write_text(json.dumps({**state, "done": False, "scores": [score]}))
     with np.load(path) as arrays:
         content = dict(arrays)
     content["images"][0] ^= 1
@@ -173,6 +174,8 @@ def test_data_that_changed(written_set, command, stage_1, tmp_path):
     assert command(*stage_1, "--allow-changed-data")[::2] == (0, "")
     training = read_metadata(tmp_path / "saved_models/distilled/2")["training"]
     assert training["earlier_fingerprints"] == [state["fingerprint"]]
+    # That was on other test images.
+    assert json.loads(file.read_text())["scores"] == []
     # The decision holds from then on.
     assert command(*stage_1)[::2] == (0, "")
 

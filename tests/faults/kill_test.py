@@ -189,6 +189,46 @@ def test_killed_training(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_killed_scoring(
+    seed, start, command, flags, own_networks, say, tmp_path
+):
+    rng = random.Random(seed)
+    say(f"\nkill while networks are scored, seed {seed}")
+    flags = [
+        *(*flags, "--network", f"{own_networks}:wide"),
+        *("--num-seeds", "20", "--eval-epochs", "40"),
+    ]
+    state = tmp_path / "runs/digits/state.json"
+
+    def scores():
+        if not state.exists():
+            return []
+        return json.loads(state.read_text()).get("scores", [])
+
+    number, delay = rng.randrange(1, 10), rng.uniform(0.0, 0.2)
+    process = start("distill", *flags, cwd=tmp_path)
+    try:
+        while process.poll() is None and len(scores()) < number:
+            time.sleep(0.0005)
+        time.sleep(delay)
+    finally:
+        process.kill()
+    printed = process.communicate()
+    assert process.returncode in (0, -9), printed
+    if process.returncode == -9:
+        kills["scoring"] += 1
+    before = scores()
+    say(f"  killed {delay:.4f} s after {number} networks; {len(before)} kept")
+    assert len(before) >= number
+    code, _, err = command(*flags)
+    assert (code, err) == (0, "")
+    # Their seconds too, so that none was trained again.
+    assert scores()[: len(before)] == before
+    assert [score["seed"] for score in scores()] == list(range(20))
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_killed_shards(seed, kill, say, unbroken_run, whole_set, tmp_path):
     from gdd_keras import generate
 

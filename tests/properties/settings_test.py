@@ -122,6 +122,14 @@ def test_a_damaged_state_is_refused_by_its_field(tmp_path):
         plan=[{"epochs": 1, "steps_per_epoch": 4, "step_seconds": 0.1}],
         fingerprint="0",
         export="saved_models/a/1",
+        scores=[
+            {
+                "seed": 0,
+                "distinct_images": 10,
+                "accuracy": 0.5,
+                "seconds": 1.5,
+            }
+        ],
     )
     file = run.path / "state.json"
 
@@ -140,6 +148,9 @@ def test_a_damaged_state_is_refused_by_its_field(tmp_path):
             assert not stage["done"] or stage["steps"] >= 0
         for plan in state.get("plan", []):
             assert plan["epochs"] * plan["steps_per_epoch"] >= 1
+        for score in state.get("scores", []):
+            assert 0.0 <= score["accuracy"] <= 1.0
+            assert score["seconds"] + score["distinct_images"] >= 1
 
     check()
 
