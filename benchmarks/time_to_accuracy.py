@@ -76,6 +76,12 @@ def _add_arguments(parser):
         help="Arithmetic of training. Default: auto.",
     )
     parser.add_argument(
+        "--eval-precision",
+        default="float32",
+        choices=("float32", "mixed_bfloat16"),
+        help="Arithmetic of the networks that score. Default: float32.",
+    )
+    parser.add_argument(
         "--output",
         default="time_to_accuracy",
         metavar="DIR",
@@ -124,6 +130,7 @@ def _run(arguments):
         + ["--ipc", "10", "--network", "convnet3"]
         + ["--num-seeds", arguments.num_seeds]
         + ["--eval-epochs", arguments.eval_epochs]
+        + ["--eval-precision", arguments.eval_precision]
         + ["--results", str(output / "results")]
     )
     if code:

@@ -9,7 +9,8 @@ from gdd_keras.metadata import read_metadata
 def run(output, *extra):
     return time_to_accuracy.main(
         ["--dataset", "digits", "--recipes", "tiny", "--output", str(output)]
-        + ["--num-seeds", "1", "--eval-epochs", "2", *extra]
+        + ["--num-seeds", "1", "--eval-epochs", "2"]
+        + ["--eval-precision", "mixed_bfloat16", *extra]
     )
 
 
@@ -25,10 +26,11 @@ def test_exports_and_scores(tmp_path, capsys, quick_timing):
     assert seconds == pytest.approx([2.4, 4.8])
     results = json.loads((output / "results" / "results.json").read_text())
     assert [
-        (record["method"], record["split"]) for record in results["records"]
+        (record["method"], record["split"], record["precision"])
+        for record in results["records"]
     ] == [
-        ("tiny-0.04-minutes", "validation"),
-        ("tiny-0.08-minutes", "validation"),
+        ("tiny-0.04-minutes", "validation", "mixed_bfloat16"),
+        ("tiny-0.08-minutes", "validation", "mixed_bfloat16"),
     ]
     # The weights went on changing between the two.
     digests = {method["digest"] for method in results["methods"].values()}
