@@ -25,6 +25,7 @@ from gdd_keras.reporting.text import fenced
 __all__ = ["build_card", "write_card"]
 
 _NAME = "README.md"
+_STEPS = ("cgan.cgan_steps", "matching.distill_steps")
 
 _USE = """\
 import gdd_keras
@@ -114,8 +115,12 @@ def _recipe(metadata):
     """Returns the command that trains such a generator, if it is known."""
     if "config" not in metadata:
         return []
+    config = metadata["config"]
     words = ["python", "-m", "gdd_keras.distill"]
-    for name, _, (value,) in differences([metadata["config"]]):
+    for name, _, (value,) in differences([config]):
+        # A budget replaces the numbers of steps, but for a stage left out.
+        if name in _STEPS and value and _has_budget(config):
+            continue
         flag = name.partition(".")[2].replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
@@ -127,6 +132,10 @@ def _recipe(metadata):
         "`metadata.json` beside this card has all settings. A time budget "
         "fits fewer or more steps on another machine.",
     ]
+
+
+def _has_budget(config):
+    return (config.get("run") or {}).get("time_budget") is not None
 
 
 def _narrowed(directory, material):

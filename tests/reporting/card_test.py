@@ -78,6 +78,26 @@ def test_command_of_the_recipe_names_what_is_not_default(model, folder):
     )
 
 
+@pytest.mark.parametrize("steps", [0, 7])
+def test_recipe_in_a_time_budget_names_no_steps(
+    steps, export, config, results, records, results_folder
+):
+    settings = {
+        "cgan": {"cgan_steps": 7},
+        "matching": {"distill_steps": steps},
+        "run": {"time_budget": 50.0},
+    }
+    model = export(config(**settings))
+    content = results(records("mine", [0.8]), generators=("mine",))
+    content["methods"]["mine"]["digest"] = model_digest(model)
+    text = build_card(model, read_inputs([results_folder(content)]))
+    command = text.split("```sh\n")[1].split("\n```")[0]
+    assert "--time-budget 50.0" in command
+    assert "--cgan-steps" not in command
+    # Without it, stage 2 would have its share of the time.
+    assert ("--distill-steps 0" in command) == (steps == 0)
+
+
 def test_example_of_the_card_runs(
     tiny_saved_model, results, records, results_folder
 ):
