@@ -17,7 +17,7 @@ from gdd_keras.run_directory import RunDirectory
 
 _DESCRIPTION = """\
 Measure what minutes of training buy: one run for each recipe, with learning
-rates that fall until its last minute, an export of the moving average at each
+rates that fall until its last minute, an export of the moving average of each
 of the given minutes, and for each export the accuracy of networks trained on
 its stream, on the held-out part of the training split.
 
@@ -138,22 +138,21 @@ def _run(arguments):
 
 
 def train_with_exports(config, dataset, minutes, folder):
-    """Trains both stages in the config's time budget, exporting on the way.
+    """Trains both stages in the config's time budget; exports what was there.
 
     Time is that of training: data, building and exports do not count.
 
     Args:
         config: `Config` with a time budget.
         dataset: `Dataset`.
-        minutes: Increasing minutes at which to export; the last one is the
-            end of training.
+        minutes: Increasing minutes whose weights to export; the last one is
+            the end of training.
         folder: `pathlib.Path` that gets one folder of versions per minute.
     """
     with quiet_import():
         from gdd_keras.export import export_generator
         from gdd_keras.job import export_metadata
         from gdd_keras.latents import fitted_generator
-        from gdd_keras.strategy import scalar
         from gdd_keras.training import build_stages
         from gdd_keras.training import plan_training
         from gdd_keras.training import train_stage
@@ -163,49 +162,61 @@ def train_with_exports(config, dataset, minutes, folder):
         stages, config, dataset, lambda: seconds, reserve=False
     )
     run = RunDirectory(folder / "run", config)
-    pending = list(minutes)
+    pending, snapshots = list(minutes), {}
     trained = 0.0
-
-    def export(trainer, minute):
+    trainer = None
+    for stage, plan in zip(stages, plans, strict=True):
+        if trainer is not None:
+            stage.trainer.continue_from(trainer)
+        clock = _clock(trained, pending, snapshots)
+        train_stage(stage, plan, run, config, callbacks=[clock])
+        trained, trainer = clock.trained, stage.trainer
+    for minute in pending:
+        snapshots[minute] = _snapshot(trainer)
+    for minute, (step, weights) in snapshots.items():
+        for network, values in zip(_exported(trainer), weights, strict=True):
+            network.set_weights(values)
         export_generator(
             fitted_generator(trainer, dataset.train, config),
             folder / f"{minute:g}",
-            export_metadata(
-                config,
-                dataset,
-                {"all": scalar(trainer.step)},
-                60.0 * minute,
-            ),
+            export_metadata(config, dataset, {"all": step}, 60.0 * minute),
         )
-
-    previous = None
-    for stage, plan in zip(stages, plans, strict=True):
-        if previous is not None:
-            stage.trainer.continue_from(previous)
-        clock = _exporting_clock(trained, pending, export)
-        train_stage(stage, plan, run, config, callbacks=[clock])
-        trained, previous = clock.trained, stage.trainer
-    for minute in pending:
-        export(previous, minute)
     shutil.rmtree(folder / "run")
 
 
-def _exporting_clock(trained, pending, export):
-    """Returns a callback that exports when its minutes have come."""
+def _exported(trainer):
+    """Returns the networks that an export depends on."""
+    networks = [trainer.averaged_generator, trainer.discriminator]
+    if trainer.encoder is not None:
+        networks.append(trainer.averaged_encoder)
+    return networks
+
+
+def _snapshot(trainer):
+    """Returns the step and the weights that an export of it would have."""
+    from gdd_keras.strategy import scalar
+
+    weights = [network.get_weights() for network in _exported(trainer)]
+    return scalar(trainer.step), weights
+
+
+def _clock(trained, pending, snapshots):
+    """Returns a callback that keeps the weights when their minutes come.
+
+    An export takes a minute, which the stage's time budget would lose.
+    """
     import keras
 
-    class ExportingClock(keras.callbacks.Callback):
+    class Clock(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             self._start = time.monotonic() - trained
 
         def on_train_batch_end(self, batch, logs=None):
             self.trained = time.monotonic() - self._start
             while pending and self.trained >= 60.0 * pending[0]:
-                export(self.model, pending.pop(0))
-                # The export took no training time.
-                self._start = time.monotonic() - self.trained
+                snapshots[pending.pop(0)] = _snapshot(self.model)
 
-    return ExportingClock()
+    return Clock()
 
 
 if __name__ == "__main__":

@@ -19,11 +19,14 @@ def test_exports_and_scores(tmp_path, capsys, quick_timing):
     assert run(output, "--minutes", "0.08", "0.04") == 0
     folders = sorted(path.name for path in (output / "tiny").iterdir())
     assert folders == ["0.04", "0.08"]
-    seconds = [
-        read_metadata(output / "tiny" / name / "1")["training"]["seconds"]
+    training = [
+        read_metadata(output / "tiny" / name / "1")["training"]
         for name in folders
     ]
+    seconds = [entry["seconds"] for entry in training]
     assert seconds == pytest.approx([2.4, 4.8])
+    steps = [entry["steps"]["all"] for entry in training]
+    assert 0 < steps[0] < steps[1]
     results = json.loads((output / "results" / "results.json").read_text())
     assert [
         (record["method"], record["split"], record["precision"])
