@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from gdd_keras.config import RunError
+from gdd_keras.memory import release_free_memory
 from gdd_keras.strategy import scalar
 
 __all__ = [
@@ -53,6 +54,7 @@ class PoolRedraw(keras.callbacks.Callback):
         if scalar(pool.draw_count) == number:
             return
         pool.draw(number)
+        release_free_memory()
         if self.writer is not None:
             with self.writer.as_default(step=step):
                 tf.summary.text("pool/network", pool.current_name)

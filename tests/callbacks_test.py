@@ -243,6 +243,17 @@ def test_pool_redraw_follows_the_step_counter():
     assert late.pool.drawn == [2]
 
 
+def test_what_a_draw_leaves_goes_back_to_the_system(monkeypatch):
+    trainer, released = Trainer(), []
+    monkeypatch.setattr(
+        callbacks,
+        "release_free_memory",
+        lambda: released.append(list(trainer.pool.drawn)),
+    )
+    fit(trainer, [PoolRedraw(3)], steps=7)
+    assert released == [[0], [0, 1], [0, 1, 2]]
+
+
 def test_draws_are_noted(tmp_path):
     trainer = Trainer()
     writer = tf.summary.create_file_writer(str(tmp_path))

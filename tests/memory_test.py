@@ -1,9 +1,14 @@
+import ctypes
+
+import numpy as np
+import psutil
 import pytest
 
 from gdd_keras import memory
 from gdd_keras.config import InputError
 from gdd_keras.memory import check_memory
 from gdd_keras.memory import check_stored_set
+from gdd_keras.memory import release_free_memory
 from gdd_keras.memory import total_memory
 
 
@@ -34,3 +39,27 @@ def test_a_stored_set_is_counted_in_bytes(monkeypatch):
     check_stored_set(7, (8, 9, 1), 3)
     with pytest.raises(InputError, match=r"ipc=8 of 3 classes.*`--ipc`"):
         check_stored_set(8, (8, 9, 1), 3)
+
+
+def test_free_pages_between_blocks_in_use_go_back_to_the_system():
+    process = psutil.Process()
+    # Small enough for the heap, 256 MB in all; the last one ends the heap.
+    blocks = [np.ones(8_000) for _ in range(4_000)]
+    del blocks[:-1]
+    before = process.memory_info().rss
+    release_free_memory()
+    assert before - process.memory_info().rss > 128 * 2**20
+    assert blocks[0].sum() == 8_000
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
+def test_other_c_libraries_are_left_alone(error, monkeypatch):
+    asked = []
+
+    def library(name):
+        asked.append(name)
+        raise error
+
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    release_free_memory()
+    assert asked == [None]
