@@ -191,7 +191,7 @@ def pretend_scores(monkeypatch):
         def score(self, seed, progress=None, on_epoch_end=None):
             if len(scored) == interrupt_at:
                 raise KeyboardInterrupt
-            fields = self._fields
+            fields = self.fields
             names = ("method", "selection", "protocol", "ipc", "network")
             scored.append((*(fields[name] for name in names), seed))
             return Score(

@@ -85,7 +85,7 @@ def quick(monkeypatch):
         for _ in Quick.history:
             on_epoch_end()
         return Score(
-            **self._fields,
+            **self.fields,
             seed=seed,
             distinct_images=30,
             accuracy=Quick.calls / 10,

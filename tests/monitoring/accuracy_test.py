@@ -58,7 +58,7 @@ def test_what_is_trained_and_scored(
 
     def score(self, seed):
         epochs = self.trainer.epochs
-        seen.append((seed, epochs, self._fields["split"]))
+        seen.append((seed, epochs, self.fields["split"]))
         return self.__class__.score_of
 
     class Result:
