@@ -11,6 +11,7 @@ from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.reporting import properties
 from gdd_keras.reporting.accuracy import accuracy_tables
+from gdd_keras.reporting.accuracy import full_size_tables
 from gdd_keras.reporting.inputs import Material
 from gdd_keras.reporting.records import CEILING
 from gdd_keras.reporting.records import FULL
@@ -98,6 +99,7 @@ def build_card(directory, material):
         *_recipe(metadata),
         "## Scores",
         *accuracy_tables(own),
+        *_full_size_tables(own),
         *properties.size_table(own),
     ]
     for title, tables in (
@@ -136,6 +138,17 @@ def _recipe(metadata):
 
 def _has_budget(config):
     return (config.get("run") or {}).get("time_budget") is not None
+
+
+def _full_size_tables(material):
+    """Returns the classification accuracy score, if there is one."""
+    if any(
+        record.setting.protocol == "full_size" and record.row.method != FULL
+        for record in material.results.records
+    ):
+        return full_size_tables(material)
+    # All real images stand beside each table anyway.
+    return []
 
 
 def _narrowed(directory, material):

@@ -69,6 +69,20 @@ def test_card(model, folder, capsys):
     assert "two cores" in text
 
 
+def test_classification_accuracy_score(model, results, records, results_folder):
+    content = results(
+        [
+            *records("mine", [0.80], protocol="full_size"),
+            *records("full", [0.95], protocol="full_size"),
+        ],
+        generators=("mine",),
+    )
+    content["methods"]["mine"]["digest"] = model_digest(model)
+    text = build_card(model, read_inputs([results_folder(content)]))
+    assert "| mine | 80.00 (one network) |" in text
+    assert "| full | 95.00 (one network) |" in text
+
+
 def test_command_of_the_recipe_names_what_is_not_default(model, folder):
     text = write_card(model.parent, read_inputs([folder])).read_text()
     command = text.split("```sh\n")[1].split("\n```")[0]
