@@ -344,15 +344,12 @@ def _record(models, records):
         if isinstance(entries, dict):
             entries = [entries] if entries else []
         for summary in _groups(own):
-            key = [summary[field] for field in SCORE_KEY]
-            # A repeated evaluation replaces its entry.
-            entries = [
-                entry
-                for entry in entries
-                if not isinstance(entry, dict)
-                or [entry.get(field) for field in SCORE_KEY] != key
-            ]
-            entries.append(summary)
+            same = [entry for entry in entries if _is_same(entry, summary)]
+            # A repeated evaluation replaces its entry, unless it has fewer
+            # networks to say it by.
+            if all(_num_seeds(e) <= summary["num_seeds"] for e in same):
+                entries = [entry for entry in entries if entry not in same]
+                entries.append(summary)
         try:
             update_metadata(directory, scores=entries)
         except OSError as error:
@@ -364,6 +361,19 @@ def _record(models, records):
         else:
             written.append(directory / "metadata.json")
     return written
+
+
+def _is_same(entry, summary):
+    """Says whether an entry of the metadata is of the same row."""
+    return isinstance(entry, dict) and all(
+        entry.get(field) == summary[field] for field in SCORE_KEY
+    )
+
+
+def _num_seeds(entry):
+    """Returns the networks of an entry, which anyone may have written."""
+    number = entry.get("num_seeds")
+    return number if isinstance(number, int) else 0
 
 
 def _print_results(models, dataset, records, recorded, results):

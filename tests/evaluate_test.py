@@ -336,6 +336,19 @@ def test_more_networks_add_to_those_there(model, pretend_scores):
     assert [r["command"] for r in content()["records"]] == [0, 1, 1]
 
 
+def test_fewer_networks_leave_the_entry_of_more(model, pretend_scores):
+    pretend_scores()
+    assert run("--model", model, "--num-seeds", "3") == 0
+    scores = scores_of(model)
+    assert run("--model", model, "--num-seeds", "1", "--ipc", "1", "2") == 0
+    assert scores_of(model)[0] == scores[0]
+    assert [s["num_seeds"] for s in scores_of(model)] == [3, 1]
+    # What does not say how many is replaced.
+    change(model, scores=[{**scores[0], "num_seeds": "many"}])
+    assert run("--model", model, "--num-seeds", "1") == 0
+    assert [s["num_seeds"] for s in scores_of(model)] == [1]
+
+
 def test_scores_in_the_metadata(model, pretend_scores):
     # One of another method stays, and so does one of an older version.
     old = {"protocol": "stream", "accuracy_mean": 0.1}
