@@ -24,7 +24,7 @@ test: $(VENV)/.installed-dev $(TESTED)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 # Everything that may go wrong outside of the program: signals, disks, rotten
-# files, and KILLS times `kill -9` at each of five moments.
+# files, and KILLS times `kill -9` at each of six moments.
 KILLS ?= 10
 faults: $(VENV)/.installed-dev
 	GDD_KERAS_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/faults

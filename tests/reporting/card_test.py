@@ -49,6 +49,18 @@ def folder(model, results, records, results_folder):
     return results_folder(content)
 
 
+@pytest.fixture
+def card_of(results, results_folder):
+    """Function of a generator and records named `mine`: its card's text."""
+
+    def build(model, entries):
+        content = results(entries, generators=("mine",))
+        content["methods"]["mine"]["digest"] = model_digest(model)
+        return build_card(model, read_inputs([results_folder(content)]))
+
+    return build
+
+
 def test_card(model, folder, capsys):
     assert main([str(folder), "--card", str(model)]) == 0
     card = model / "README.md"
@@ -69,16 +81,14 @@ def test_card(model, folder, capsys):
     assert "two cores" in text
 
 
-def test_classification_accuracy_score(model, results, records, results_folder):
-    content = results(
+def test_classification_accuracy_score(model, records, card_of):
+    text = card_of(
+        model,
         [
             *records("mine", [0.80], protocol="full_size"),
             *records("full", [0.95], protocol="full_size"),
         ],
-        generators=("mine",),
     )
-    content["methods"]["mine"]["digest"] = model_digest(model)
-    text = build_card(model, read_inputs([results_folder(content)]))
     assert "| mine | 80.00 (one network) |" in text
     assert "| full | 95.00 (one network) |" in text
 
@@ -94,17 +104,14 @@ def test_command_of_the_recipe_names_what_is_not_default(model, folder):
 
 @pytest.mark.parametrize("steps", [0, 7])
 def test_recipe_in_a_time_budget_names_no_steps(
-    steps, export, config, results, records, results_folder
+    steps, export, config, records, card_of
 ):
     settings = {
         "cgan": {"cgan_steps": 7},
         "matching": {"distill_steps": steps},
         "run": {"time_budget": 50.0},
     }
-    model = export(config(**settings))
-    content = results(records("mine", [0.8]), generators=("mine",))
-    content["methods"]["mine"]["digest"] = model_digest(model)
-    text = build_card(model, read_inputs([results_folder(content)]))
+    text = card_of(export(config(**settings)), records("mine", [0.8]))
     command = text.split("```sh\n")[1].split("\n```")[0]
     assert "--time-budget 50.0" in command
     assert "--cgan-steps" not in command
@@ -112,13 +119,8 @@ def test_recipe_in_a_time_budget_names_no_steps(
     assert ("--distill-steps 0" in command) == (steps == 0)
 
 
-def test_example_of_the_card_runs(
-    tiny_saved_model, results, records, results_folder
-):
-    content = results(records("mine", [0.8]), generators=("mine",))
-    content["methods"]["mine"]["digest"] = model_digest(tiny_saved_model)
-    material = read_inputs([results_folder(content)])
-    text = build_card(tiny_saved_model, material)
+def test_example_of_the_card_runs(tiny_saved_model, records, card_of):
+    text = card_of(tiny_saved_model, records("mine", [0.8]))
     found = {}
     exec(text.split("```python\n")[1].split("```")[0], found)
     assert found["images"].shape == (3, 6, 10, 3)
