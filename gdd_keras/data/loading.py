@@ -32,13 +32,13 @@ _MIN_SIZE = 8
 _MAX_SIZE = 1024
 
 
-def load_dataset(config, seed):
+def load_dataset(config, seed=0):
     """Loads the data set that a config names.
 
     Args:
         config: `DataConfig`.
-        seed: Non-negative integer; decides which images are held out for
-            validation, and nothing else.
+        seed: Integer >= 0; decides which images are held out for validation,
+            and nothing else.
 
     Returns:
         `Dataset`.

@@ -43,7 +43,8 @@ class EvalTrainer:
 
     Example:
         ```python
-        trainer = EvalTrainer(model, GeneratorStream(generator, 10), 1000)
+        source = GeneratorStream(generator, ipc=10)
+        trainer = EvalTrainer(model, source, epochs=1000)
         source.reset(seed=0)
         trainer.train(seed=0)
         accuracy = trainer.score(dataset.test)
