@@ -221,9 +221,10 @@ class NetworkConfig(_Section):
 
     generator: str = option(
         "compact",
-        "`compact`: one transposed convolution per resolution; `dim`: DiM's "
+        "`compact`: one transposed convolution per resolution; `residual`: "
+        "the same, each followed by a residual convolution; `dim`: DiM's "
         "constant-width stack.",
-        choices=("compact", "dim"),
+        choices=("compact", "residual", "dim"),
     )
     discriminator: str = option(
         "compact",
@@ -258,6 +259,13 @@ class NetworkConfig(_Section):
         "lets it see smaller errors.",
         above=0.0,
         maximum=100.0,
+    )
+    discriminator_stem: int = option(
+        0,
+        "Channels of a convolution at full resolution before those of the "
+        "`compact` discriminator; 0 for none.",
+        minimum=0,
+        maximum=_WIDEST,
     )
     encoder_width: int = option(
         64,

@@ -241,6 +241,7 @@ def build_networks(config, image_shape, num_classes):
         seed=seed + 1,
         precision=precision,
         gain=networks.discriminator_gain,
+        stem=networks.discriminator_stem,
     )
     if networks.latents == "normal":
         return generator, discriminator, None

@@ -20,6 +20,7 @@ def build_discriminator(
     seed=0,
     precision=None,
     gain=1.0,
+    stem=0,
 ):
     """Builds D(x | y).
 
@@ -45,6 +46,8 @@ def build_discriminator(
         gain: Factor after each spectrally normalised convolution. With 1 the
             score is nearly blind to what an encoder's generator gets wrong,
             which is small in every pixel.
+        stem: Channels of a convolution at full resolution before those of
+            `"compact"`, which start with a stride of 2; 0 for none.
 
     Returns:
         `keras.Model` called as `discriminator([images, one_hot_labels])`;
@@ -58,7 +61,8 @@ def build_discriminator(
         # bounds the gradient instead.
         if architecture == "compact":
             bounded = _spectrally_normalized
-            x = _compact_trunk(images, count_halvings(image_shape), width, gain)
+            halvings = count_halvings(image_shape)
+            x = _compact_trunk(images, halvings, width, gain, stem)
         else:
             bounded = _as_is
             x = _dim_trunk(images, width)
@@ -79,16 +83,22 @@ def build_discriminator(
     return keras.Model([images, one_hot_labels], outputs, name="discriminator")
 
 
-def _compact_trunk(x, halvings, width, gain):
+def _compact_trunk(x, halvings, width, gain, stem):
+    if stem:
+        x = _bounded_convolution(x, stem, 3, 1, gain)
     for index in range(halvings):
-        convolution = layers.Conv2D(
-            width * 2**index, 4, strides=2, padding="same"
-        )
-        x = _spectrally_normalized(convolution)(x)
-        if gain != 1.0:
-            x = layers.Rescaling(gain)(x)
-        x = layers.LeakyReLU(0.1)(x)
+        x = _bounded_convolution(x, width * 2**index, 4, 2, gain)
     return layers.Flatten()(x)
+
+
+def _bounded_convolution(x, channels, size, strides, gain):
+    convolution = layers.Conv2D(
+        channels, size, strides=strides, padding="same"
+    )
+    x = _spectrally_normalized(convolution)(x)
+    if gain != 1.0:
+        x = layers.Rescaling(gain)(x)
+    return layers.LeakyReLU(0.1)(x)
 
 
 def _dim_trunk(x, width):

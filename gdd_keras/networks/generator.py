@@ -44,7 +44,9 @@ def build_generator(
         image_shape: `(height, width, channels)`, at least 8 pixels a side.
         num_classes: Length of the one-hot label.
         architecture: `"compact"` (channels halve at each resolution, down to
-            `width`) or `"dim"` (constant `width`, more convolutions).
+            `width`), `"residual"` (the same with a residual convolution after
+            each doubling, which cleans what it leaves) or `"dim"` (constant
+            `width`, more convolutions).
         latent_dim: Length of z.
         width: Channels, see `architecture`.
         seed: Integer seed of the weights.
@@ -66,10 +68,13 @@ def build_generator(
         latents = keras.Input((latent_dim,), name="latents")
         one_hot_labels = keras.Input((num_classes,), name="one_hot_labels")
         x = layers.Concatenate()([latents, one_hot_labels])
-        if architecture == "compact":
-            x = _compact_trunk(x, start, halvings, width, synchronized)
-        else:
+        if architecture == "dim":
             x = _dim_trunk(x, start, halvings, width, synchronized)
+        else:
+            residual = architecture == "residual"
+            x = _compact_trunk(
+                x, start, halvings, width, residual, synchronized
+            )
         x = layers.Conv2D(channels, 3, padding="same")(x)
         excess = (x.shape[1] - height, x.shape[2] - width_pixels)
         if any(excess):
@@ -81,11 +86,13 @@ def build_generator(
     return keras.Model([latents, one_hot_labels], images, name="generator")
 
 
-def _compact_trunk(x, start, halvings, width, synchronized):
+def _compact_trunk(x, start, halvings, width, residual, synchronized):
     """Halves the channels at each resolution, ending with `width`."""
     x = _dense_start(x, start, width * 2**halvings, synchronized)
     for index in reversed(range(halvings)):
         x = _upsample(x, width * 2**index, synchronized)
+        if residual:
+            x = _residual_convolution(x, synchronized)
     return x
 
 
@@ -100,7 +107,7 @@ def _dim_trunk(x, start, halvings, width, synchronized):
             # The last resolution's convolution is the one to the image.
             convolutions = 0 if index == halvings - 1 else 1
         for _ in range(convolutions):
-            x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+            x = _convolution(x, width)
             x = _norm_relu(x, synchronized)
     return x
 
@@ -117,6 +124,15 @@ def _upsample(x, channels, synchronized):
     return _norm_relu(x, synchronized)
 
 
+def _residual_convolution(x, synchronized):
+    branch = _norm(_convolution(x, x.shape[-1]), synchronized)
+    return layers.ReLU()(layers.Add()([x, branch]))
+
+
+def _convolution(x, channels):
+    return layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)
+
+
 def _norm_relu(x, synchronized):
     return norm_activation(x, layers.ReLU(), synchronized)
 
@@ -129,7 +145,10 @@ def norm_activation(x, activation, synchronized):
         activation: `keras.Layer`.
         synchronized: As in `build_generator`.
     """
-    x = layers.BatchNormalization(
+    return activation(_norm(x, synchronized))
+
+
+def _norm(x, synchronized):
+    return layers.BatchNormalization(
         momentum=_BATCH_NORM_MOMENTUM, synchronized=synchronized
     )(x)
-    return activation(x)

@@ -95,6 +95,23 @@ def test_compact_is_spectrally_normalised():
         assert norm == pytest.approx(1.0, rel=0.02), kernel.path
 
 
+def test_stem_sees_every_pixel():
+    plain, stemmed = (
+        build_discriminator((9, 11, 3), 4, width=4, stem=stem)
+        for stem in (0, 5)
+    )
+    first = [
+        next(w for w in network.weights if w.path.endswith("kernel"))
+        for network in (plain, stemmed)
+    ]
+    assert [tuple(w.shape) for w in first] == [(4, 4, 3, 4), (3, 3, 3, 5)]
+    convolution = stemmed.layers[1].layer
+    assert convolution.strides == (1, 1)
+    assert stemmed.layers[1].output.shape == (None, 9, 11, 5)
+    outputs = stemmed([pictures((9, 11, 3)), one_hot(0, 1, 2)])
+    assert np.std(outputs["scores"]) > 0
+
+
 @pytest.mark.parametrize(("architecture", "conditioning"), KINDS)
 def test_weights_follow_the_seed(architecture, conditioning):
     first, same, other = (

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -6,7 +7,7 @@ from gdd_keras.networks import build_generator
 from gdd_keras.networks.generator import count_halvings
 
 SHAPES = [(8, 8, 1), (9, 11, 3), (28, 28, 1), (40, 24, 3), (33, 64, 3)]
-ARCHITECTURES = ("compact", "dim")
+ARCHITECTURES = ("compact", "residual", "dim")
 
 
 def build(shape=(8, 8, 1), architecture="compact", seed=0):
@@ -99,6 +100,36 @@ def test_batch_normalisation_has_two_modes():
     assert np.abs(in_training - generator(inputs, training=False)).max() > 1e-4
     for a, b in zip(after, generator.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_residual_adds_a_convolution_to_each_doubling():
+    plain, residual = (
+        build((33, 64, 3), architecture) for architecture in ARCHITECTURES[:2]
+    )
+    # Doublings to 32, 16, 8 and 4 channels; 3 x 3 weights, and of batch
+    # normalisation four values, for each channel.
+    added = sum(9 * width**2 + 4 * width for width in (16, 8, 4))
+    assert residual.count_params() - plain.count_params() == added
+    # A branch of zeros leaves what it is added to.
+    branches = set()
+    for layer in residual.layers:
+        if isinstance(layer, keras.layers.Add):
+            norm = layer.input[1]._keras_history.operation
+            branches |= {norm, norm.input._keras_history.operation}
+    assert len(branches) == 6
+    values = iter(plain.get_weights())
+    for layer in residual.layers:
+        weights = layer.get_weights()
+        if layer in branches:
+            layer.set_weights([np.zeros_like(value) for value in weights])
+        else:
+            layer.set_weights([next(values) for _ in weights])
+    inputs = [latents(3), one_hot(0, 1, 2)]
+    np.testing.assert_allclose(
+        residual(inputs, training=False),
+        plain(inputs, training=False),
+        atol=1e-6,
+    )
 
 
 def test_paper_preset_has_the_size_of_dim():
