@@ -34,7 +34,9 @@ def _examples():
     for path in sorted(_ROOT.rglob("*.py")):
         if path.parent.name == "beam":
             continue
-        blocks = re.findall(r"( *)```python\n(.*?)\1```", path.read_text(), re.S)
+        blocks = re.findall(
+            r"( *)```python\n(.*?)\1```", path.read_text(), re.S
+        )
         for number, (_, block) in enumerate(blocks):
             name = f"{path.relative_to(_ROOT)}-{number}"
             examples.append(pytest.param(textwrap.dedent(block), id=name))

@@ -92,9 +92,7 @@ def _compact_trunk(x, halvings, width, gain, stem):
 
 
 def _bounded_convolution(x, channels, size, strides, gain):
-    convolution = layers.Conv2D(
-        channels, size, strides=strides, padding="same"
-    )
+    convolution = layers.Conv2D(channels, size, strides=strides, padding="same")
     x = _spectrally_normalized(convolution)(x)
     if gain != 1.0:
         x = layers.Rescaling(gain)(x)
