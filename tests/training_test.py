@@ -4,6 +4,7 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 from tensorboard.backend.event_processing.event_file_loader import (
     EventFileLoader,
 )
@@ -540,6 +541,36 @@ def test_config_reaches_the_trainers(config, toy_dataset):
     assert distiller.matching_augmentation == "color_crop"
     for optimizer in distiller.pool.optimizers:
         assert float(optimizer.learning_rate) == 0.75
+
+
+def test_config_reaches_the_networks():
+    settings = make_config(
+        "tiny",
+        generator="residual",
+        generator_width=3,
+        discriminator_width=5,
+        discriminator_stem=7,
+        discriminator_gain=1.5,
+        encoder_width=6,
+        latent_dim=9,
+    )
+    generator, discriminator, encoder = build_networks(settings, (8, 8, 1), 3)
+    assert generator.input_shape == [(None, 9), (None, 3)]
+    assert any(isinstance(x, layers.Add) for x in generator.layers)
+    assert generator.layers[-2].input.shape[-1] == 3
+    convolutions = [
+        layer.layer.filters
+        for layer in discriminator.layers
+        if isinstance(getattr(layer, "layer", None), layers.Conv2D)
+    ]
+    assert convolutions == [7, 5]
+    gains = [
+        layer.scale
+        for layer in discriminator.layers
+        if isinstance(layer, layers.Rescaling)
+    ]
+    assert gains == [1.5, 1.5]
+    assert encoder.layers[1].filters == 6
 
 
 def test_seed_of_stage_2_alone(config, toy_dataset):

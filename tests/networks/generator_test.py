@@ -106,8 +106,8 @@ def test_residual_adds_a_convolution_to_each_doubling():
     plain, residual = (
         build((33, 64, 3), architecture) for architecture in ARCHITECTURES[:2]
     )
-    # Doublings to 32, 16, 8 and 4 channels; 3 x 3 weights, and of batch
-    # normalisation four values, for each channel.
+    # Doublings to 16, 8 and 4 channels: a 3 x 3 convolution each, and batch
+    # normalisation's four values a channel.
     added = sum(9 * width**2 + 4 * width for width in (16, 8, 4))
     assert residual.count_params() - plain.count_params() == added
     # A branch of zeros leaves what it is added to.
