@@ -19,9 +19,6 @@ def _public_names():
     """Returns every public name of the package with its object."""
     names = {}
     for module in pkgutil.walk_packages([str(_ROOT)], "gdd_keras."):
-        # Apache Beam is not in every environment.
-        if module.name.startswith("gdd_keras.beam"):
-            continue
         loaded = importlib.import_module(module.name)
         for name in getattr(loaded, "__all__", ()):
             names[name] = getattr(loaded, name)
@@ -32,8 +29,6 @@ def _examples():
     """Returns each example with a name for it."""
     examples = []
     for path in sorted(_ROOT.rglob("*.py")):
-        if path.parent.name == "beam":
-            continue
         blocks = re.findall(
             r"( *)```python\n(.*?)\1```", path.read_text(), re.S
         )
