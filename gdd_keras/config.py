@@ -432,8 +432,9 @@ class GenerationConfig(_Section):
     """Stage 3: generation on demand."""
 
     mixture_components: int = option(
-        100,
-        "Gaussians per class in the mixture of `--latents encoded`.",
+        10,
+        "Most Gaussians per class in the mixture of `--latents encoded`; small "
+        "classes get fewer.",
         minimum=1,
         maximum=10_000,
     )
@@ -648,7 +649,7 @@ PRESETS = {
         "generator_width": 8,
         "discriminator_width": 8,
         "encoder_width": 8,
-        "mixture_components": 5,
+        "mixture_components": 2,
         "batch_size": 16,
         "cgan_steps": 8,
         "distill_steps": 4,

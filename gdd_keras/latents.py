@@ -18,15 +18,20 @@ __all__ = [
     "fit_latent_mixture",
     "fit_mixture",
     "fitted_generator",
+    "useful_components",
 ]
 
 _BATCH_SIZE = 250
 # A component of fewer images would keep these images, not what they share.
 _IMAGES_PER_COMPONENT = 10
+# Correlations shrink as if so many more images per entry had none: unseen
+# images fit best by it, those of small data sets above all.
+_UNCORRELATED_PER_ENTRY = 0.5
 # More iterations gain nothing that a classifier could see.
 _MAX_ITERATIONS = 30
-# Added to variances, so that no component shrinks to a point.
-_SMALLEST_VARIANCE = 1e-4
+# Added to variances, which are 1 at most on the whole: so no component shrinks
+# to a point, and unseen images fit best.
+_SMALLEST_VARIANCE = 0.01
 # Enough to watch training by, in seconds.
 _WATCHED_PER_CLASS = 300
 # More would only take memory and time.
@@ -145,8 +150,26 @@ def encode(trainer, split, rows, generator):
     return means + np.exp(0.5 * log_variances) * noise, confidences
 
 
+def useful_components(num_components, num_images):
+    """Returns how many components so many images of a class can be fitted by.
+
+    Args:
+        num_components: Integer >= 1, the most to return.
+        num_images: Images of the class.
+    """
+    return min(num_components, max(1, num_images // _IMAGES_PER_COMPONENT))
+
+
 def fit_mixture(latents, num_components, seed):
-    """Fits a mixture of Gaussians without correlations.
+    """Fits a mixture of Gaussians, each with its own covariance.
+
+    The components are found without correlations, and get them in one last
+    step: so few images can have many components. Of what is measured on n
+    latents, n / (n + latent_dim / 2) is kept.
+
+    Reference:
+        - [Schäfer & Strimmer, 2005](https://doi.org/10.2202/1544-6115.1175),
+          for correlations that shrink
 
     Args:
         latents: float `(n, latent_dim)`, n >= 1.
@@ -156,12 +179,15 @@ def fit_mixture(latents, num_components, seed):
 
     Returns:
         As `LatentMixture.assign` takes them for one class: upper bounds
-        `(num_components,)`, means and scales `(num_components, latent_dim)`.
+        `(num_components,)`, means `(num_components, latent_dim)` and lower
+        triangles `(num_components, latent_dim, latent_dim)`.
     """
-    used = min(num_components, max(1, len(latents) // _IMAGES_PER_COMPONENT))
+    latent_dim = latents.shape[1]
+    used = useful_components(num_components, len(latents))
     if len(latents) == 1:
         # One point has no spread to estimate.
         latents = np.repeat(latents, 2, axis=0)
+    latents = latents.astype(np.float64)
     # NumPy's matrix products warn of invalid values where there are none, in
     # the unused lanes of AVX-512.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -172,16 +198,43 @@ def fit_mixture(latents, num_components, seed):
             max_iter=_MAX_ITERATIONS,
             reg_covar=_SMALLEST_VARIANCE,
             random_state=seed,
-        ).fit(latents.astype(np.float64))
+        ).fit(latents)
+        covariances = _shrunk_covariances(
+            latents, fitted.predict_proba(latents), fitted.means_
+        )
     normal = statistics.NormalDist()
     shares = np.cumsum(fitted.weights_)[:-1].clip(1e-12, 1.0 - 1e-12)
     bounds = np.full(num_components, np.inf)
     bounds[: used - 1] = [normal.inv_cdf(share) for share in shares]
-    means = np.zeros((num_components, latents.shape[1]))
-    scales = np.ones_like(means)
+    means = np.zeros((num_components, latent_dim))
     means[:used] = fitted.means_
-    scales[:used] = np.sqrt(fitted.covariances_)
-    return bounds, means, scales
+    factors = np.tile(np.eye(latent_dim), (num_components, 1, 1))
+    factors[:used] = np.linalg.cholesky(covariances)
+    return bounds, means, factors
+
+
+def _shrunk_covariances(latents, memberships, means):
+    """Returns a covariance per component, its correlations nearer to zero.
+
+    Args:
+        latents: float `(n, latent_dim)`.
+        memberships: float `(n, components)`, probabilities.
+        means: float `(components, latent_dim)`.
+
+    Returns:
+        float `(components, latent_dim, latent_dim)`, positive definite.
+    """
+    identity = np.eye(latents.shape[1])
+    imagined = _UNCORRELATED_PER_ENTRY * latents.shape[1]
+    covariances = []
+    for membership, mean in zip(memberships.T, means, strict=True):
+        # A component may have lost all its latents.
+        count = max(membership.sum(), np.finfo(np.float64).tiny)
+        centred = latents - mean
+        covariance = (membership[:, None] * centred).T @ centred / count
+        kept = np.where(identity, 1.0, count / (count + imagined))
+        covariances.append(covariance * kept + _SMALLEST_VARIANCE * identity)
+    return np.stack(covariances)
 
 
 def _some_of_each_class(labels, images_per_class, generator):

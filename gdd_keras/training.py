@@ -25,6 +25,7 @@ from gdd_keras.distiller import GenerativeDistiller
 from gdd_keras.files import remove_path
 from gdd_keras.interruption import PostponedSignals
 from gdd_keras.latents import LatentFit
+from gdd_keras.latents import useful_components
 from gdd_keras.monitoring import HeldOutAccuracy
 from gdd_keras.monitoring import ImageGrid
 from gdd_keras.monitoring import Profile
@@ -148,7 +149,11 @@ def _build_stages(config, dataset):
         "encoder": encoder,
         "elbo_weight": cgan.elbo_weight,
         "pixel_variance": cgan.pixel_variance,
-        "mixture_components": config.generation.mixture_components,
+        # What no class has the images for would be dead weight in the export.
+        "mixture_components": useful_components(
+            config.generation.mixture_components,
+            max(dataset.class_counts["train"]),
+        ),
     }
     gan = ConditionalGAN(generator, discriminator, **shared)
     stages = [

@@ -92,12 +92,12 @@ def compact_generator():
             for weight in model.get_weights()
         ]
     )
-    whole = with_latent_mixture(model, 100)
+    whole = with_latent_mixture(model, 10)
     rng = np.random.default_rng(0)
     whole.get_layer("latent_mixture").assign(
-        np.sort(rng.normal(size=(10, 100)), axis=1),
-        rng.normal(size=(10, 100, 64)),
-        rng.uniform(0.1, 1.0, (10, 100, 64)),
+        np.sort(rng.normal(size=(10, 10)), axis=1),
+        rng.normal(size=(10, 10, 64)),
+        rng.uniform(-0.1, 0.1, (10, 10, 64, 64)) + 0.5 * np.eye(64),
     )
     return whole
 

@@ -43,17 +43,36 @@ def tables(trainer):
 def test_fit_finds_known_components():
     rng = np.random.default_rng(0)
     centres = np.array([[-3.0, 0.0, 1.0], [2.0, 2.0, -1.0]])
-    first = centres[0] + 0.1 * rng.normal(size=(1500, 3))
-    second = centres[1] + 0.5 * rng.normal(size=(500, 3))
+    roots = [0.1 * np.eye(3), np.tril(rng.uniform(0.3, 0.6, (3, 3)))]
+    first = centres[0] + rng.normal(size=(1500, 3)) @ roots[0].T
+    second = centres[1] + rng.normal(size=(500, 3)) @ roots[1].T
     both = rng.permutation(np.concatenate([first, second]))
-    bounds, means, scales = fit_mixture(both, 2, seed=0)
+    bounds, means, factors = fit_mixture(both, 2, seed=0)
     assert bounds[1] == np.inf
     share = statistics.NormalDist().cdf(bounds[0])
     order = [0, 1] if share > 0.5 else [1, 0]
     assert max(share, 1 - share) == pytest.approx(0.75, abs=0.01)
-    np.testing.assert_allclose(means[order], centres, atol=0.05)
-    np.testing.assert_allclose(scales[order[0]], 0.1, atol=0.02)
-    np.testing.assert_allclose(scales[order[1]], 0.5, atol=0.05)
+    np.testing.assert_allclose(means[order], centres, atol=0.08)
+    np.testing.assert_array_equal(factors, np.tril(factors))
+    for index, root in zip(order, roots, strict=True):
+        # The smallest variance, 0.01, is added to each.
+        np.testing.assert_allclose(
+            factors[index] @ factors[index].T,
+            root @ root.T + 0.01 * np.eye(3),
+            atol=0.06,
+        )
+
+
+@pytest.mark.parametrize("count", [20, 2000])
+def test_correlations_shrink_with_few_latents(count):
+    """Eight equal entries: of n latents, n / (n + 4) of their correlation."""
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=(count, 1)) * np.ones((1, 8))
+    _, _, factors = fit_mixture(line, 1, seed=0)
+    variance = line.var()
+    expected = np.full((8, 8), variance * count / (count + 4))
+    np.fill_diagonal(expected, variance + 0.01)
+    np.testing.assert_allclose(factors[0] @ factors[0].T, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -61,15 +80,16 @@ def test_fit_finds_known_components():
 )
 def test_few_latents_share_components(count, used):
     points = np.random.default_rng(0).normal(size=(count, 3))
-    bounds, means, scales = fit_mixture(points, 5, seed=0)
+    bounds, means, factors = fit_mixture(points, 5, seed=0)
     assert bounds.shape == (5,)
-    assert means.shape == scales.shape == (5, 3)
+    assert means.shape == (5, 3)
+    assert factors.shape == (5, 3, 3)
     assert np.isfinite(bounds).sum() == used - 1
     assert (np.diff(bounds[: used - 1]) >= 0).all()
-    assert (scales > 0).all()
+    assert (np.linalg.eigvalsh(factors @ factors.mT) > 0.009).all()
     if count == 1:
         np.testing.assert_allclose(means[0], points[0])
-        np.testing.assert_allclose(scales[0], 0.01)
+        np.testing.assert_allclose(factors[0], 0.1 * np.eye(3), atol=1e-9)
 
 
 def test_encoded_latents_have_the_encoders_moments():
@@ -115,12 +135,18 @@ def test_mixture_has_the_moments_of_the_encoded_images():
     draws, _ = encode(
         trainer, split, np.arange(len(split)), np.random.default_rng(5)
     )
-    _, means, scales = tables(trainer)
+    _, means, triangles = tables(trainer)
     for label in range(3):
         own = draws[split.labels == label]
         # Other draws from the same encodings.
         np.testing.assert_allclose(means[label, 0], own.mean(0), atol=0.2)
-        np.testing.assert_allclose(scales[label, 0], own.std(0), rtol=0.1)
+        factor = np.zeros((4, 4))
+        factor[np.tril_indices(4)] = triangles[label, 0]
+        np.testing.assert_allclose(
+            factor @ factor.T,
+            np.cov(own.T) + 0.01 * np.eye(4),
+            atol=0.1 * own.var(0).max(),
+        )
 
 
 def test_unsure_images_are_left_out(monkeypatch):

@@ -13,6 +13,7 @@ from gdd_keras import training
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.config import make_config
+from gdd_keras.data import Split
 from gdd_keras.networks import count_multiply_adds
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.training import Plan
@@ -571,6 +572,19 @@ def test_config_reaches_the_networks():
     ]
     assert gains == [1.5, 1.5]
     assert encoder.layers[1].filters == 6
+
+
+@pytest.mark.parametrize(("wanted", "got"), [(1, 1), (3, 2)])
+def test_mixture_is_no_larger_than_the_data_allow(wanted, got, toy_dataset):
+    rows = np.arange(60) % len(toy_dataset.train)
+    train = Split(toy_dataset.train.images[rows], np.arange(60) % 3)
+    stages = build_stages(
+        make_config("tiny", distill_steps=0, mixture_components=wanted),
+        dataclasses.replace(toy_dataset, train=train),
+    )
+    mixture = stages[0].trainer.deployed_generator.get_layer("latent_mixture")
+    # Twenty images a class; ten at least share a component.
+    assert mixture.num_components == got
 
 
 def test_seed_of_stage_2_alone(config, toy_dataset):

@@ -15,9 +15,10 @@ _HIGHEST = 1.0e6
 class LatentMixture(layers.Layer):
     """Maps normal numbers to draws from a mixture of Gaussians per class.
 
-    The first entry of a row chooses the component, by where it falls between
-    the component's bounds; the others are scaled and shifted by it. Of a
-    label vector only its largest entry counts.
+    The first entry of a row chooses the component k, by where it falls between
+    the component's bounds; the others, e, become m_k + L_k e with the mean m_k
+    and the lower triangle L_k, so that the covariance is L_k L_k^T. Of a label
+    vector only its largest entry counts.
 
     Until `assign` is called, draws are standard normal.
 
@@ -42,11 +43,25 @@ class LatentMixture(layers.Layer):
         self.num_classes = num_classes
         self.num_components = num_components
         self.latent_dim = latent_dim
+        # Rows of the triangle one after the other: zeros above the diagonal
+        # would take as many bytes of the export again.
+        self._triangle = np.tril_indices(latent_dim)
+        values = len(self._triangle[0])
+        # Where each entry of the square lies in the triangle; those above the
+        # diagonal point behind its end, to a zero.
+        positions = np.full((latent_dim, latent_dim), values, np.int32)
+        positions[self._triangle] = np.arange(values)
+        self._positions = positions.ravel()
         table = (num_classes, num_components)
+        identity = np.eye(latent_dim, dtype=np.float32)[self._triangle]
         for name, shape, initializer in (
             ("upper_bounds", table, keras.initializers.Constant(_HIGHEST)),
             ("means", (*table, latent_dim), "zeros"),
-            ("scales", (*table, latent_dim), "ones"),
+            (
+                "triangles",
+                (*table, values),
+                lambda shape, dtype: np.broadcast_to(identity, shape),
+            ),
         ):
             weight = self.add_weight(
                 shape=shape,
@@ -59,7 +74,7 @@ class LatentMixture(layers.Layer):
             )
             setattr(self, name, weight)
 
-    def assign(self, upper_bounds, means, scales):
+    def assign(self, upper_bounds, means, factors):
         """Sets the distribution.
 
         Args:
@@ -67,13 +82,15 @@ class LatentMixture(layers.Layer):
                 a row: component k is chosen between bounds k - 1 and k. The
                 last one counts as infinite.
             means: float `(num_classes, num_components, latent_dim)`.
-            scales: float, same shape, >= 0: standard deviations.
+            factors: float `(num_classes, num_components, latent_dim,
+                latent_dim)`, L, of whose entries above the diagonal none
+                counts. A diagonal L holds standard deviations.
         """
         upper_bounds = np.array(upper_bounds, np.float32)
         upper_bounds[:, -1] = _HIGHEST
         self.upper_bounds.assign(upper_bounds.clip(-_HIGHEST, _HIGHEST))
         self.means.assign(means)
-        self.scales.assign(scales)
+        self.triangles.assign(np.asarray(factors)[..., *self._triangle])
 
     def call(self, inputs):
         # TensorFlow's own operations: LiteRT has none for Keras's argmax.
@@ -83,10 +100,16 @@ class LatentMixture(layers.Layer):
         bounds = tf.gather(self.upper_bounds, classes)[:, :-1]
         below = tf.cast(latents[:, :1] > bounds, tf.int32)
         rows = classes * self.num_components + tf.reduce_sum(below, axis=-1)
-        flat = (-1, self.latent_dim)
-        means = tf.gather(tf.reshape(self.means, flat), rows)
-        scales = tf.gather(tf.reshape(self.scales, flat), rows)
-        return means + scales * latents[:, 1:]
+        means, triangles = (
+            tf.gather(tf.reshape(table, (-1, table.shape[-1])), rows)
+            for table in (self.means, self.triangles)
+        )
+        triangles = tf.pad(triangles, [[0, 0], [0, 1]])
+        factors = tf.reshape(
+            tf.gather(triangles, self._positions, axis=1),
+            (-1, self.latent_dim, self.latent_dim),
+        )
+        return means + tf.linalg.matvec(factors, latents[:, 1:])
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0], self.latent_dim)

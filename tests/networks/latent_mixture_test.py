@@ -9,6 +9,8 @@ from gdd_keras.networks import with_latent_mixture
 
 RNG = np.random.default_rng(0)
 SHARES = np.array([[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]])
+# Nothing above the diagonal; positive on it.
+FACTORS = np.tril(RNG.uniform(0.1, 0.5, (2, 3, 3, 3)))
 
 
 def one_hot(label, count):
@@ -27,7 +29,7 @@ def mixture():
     bounds = np.full((2, 3), np.inf)
     bounds[:, :2] = np.vectorize(inverse)(cumulative)
     means = 10.0 * np.arange(18).reshape(2, 3, 3)
-    layer.assign(bounds, means, np.linspace(0.1, 0.9, 18).reshape(2, 3, 3))
+    layer.assign(bounds, means, FACTORS)
     return layer
 
 
@@ -43,7 +45,7 @@ def test_components_come_as_often_as_their_shares(mixture, label):
     count = 40_000
     latents = draws(count)
     values = np.asarray(mixture([latents, one_hot(label, count)]))
-    # Means are 30 apart, scales below 1.
+    # Means are 30 apart, deviations below 1.
     component = np.round(values[:, 0] / 30).astype(int) - 3 * label
     shares = np.bincount(component, minlength=3) / count
     np.testing.assert_allclose(shares, SHARES[label], atol=0.01)
@@ -52,9 +54,8 @@ def test_components_come_as_often_as_their_shares(mixture, label):
         np.testing.assert_allclose(
             own.mean(0), mixture.means[label, index], atol=0.05
         )
-        np.testing.assert_allclose(
-            own.std(0), mixture.scales[label, index], atol=0.03
-        )
+        factor = FACTORS[label, index]
+        np.testing.assert_allclose(np.cov(own.T), factor @ factor.T, atol=0.03)
 
 
 def test_equals_numpy(mixture):
@@ -65,9 +66,19 @@ def test_equals_numpy(mixture):
         component = int(np.sum(row[0] > bounds))
         expected = (
             mixture.means.numpy()[1, component]
-            + mixture.scales.numpy()[1, component] * row[1:]
+            + FACTORS[1, component] @ row[1:]
         )
         np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_only_the_triangle_is_stored(mixture):
+    assert mixture.triangles.shape == (2, 3, 6)
+    inputs = [draws(10), one_hot(0, 10)]
+    before = np.asarray(mixture(inputs))
+    bounds, means, _ = mixture.get_weights()
+    above = np.triu(np.full((3, 3), 7.0), 1)
+    mixture.assign(bounds, means, FACTORS + above)
+    np.testing.assert_array_equal(mixture(inputs), before)
 
 
 def test_extreme_numbers_have_a_component(mixture):
