@@ -97,7 +97,7 @@ class ConditionalGAN(keras.Model):
         encoder=None,
         elbo_weight=1.2,
         pixel_variance=0.02,
-        mixture_components=10,
+        mixture_components=20,
         **kwargs,
     ):
         super().__init__(**kwargs)

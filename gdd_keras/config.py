@@ -432,7 +432,7 @@ class GenerationConfig(_Section):
     """Stage 3: generation on demand."""
 
     mixture_components: int = option(
-        10,
+        20,
         "Most Gaussians per class in the mixture of `--latents encoded`; small "
         "classes get fewer.",
         minimum=1,

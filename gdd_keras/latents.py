@@ -28,7 +28,8 @@ _IMAGES_PER_COMPONENT = 10
 # images fit best by it, those of small data sets above all.
 _UNCORRELATED_PER_ENTRY = 0.5
 # More iterations gain nothing that a classifier could see.
-_MAX_ITERATIONS = 30
+_FIRST_ITERATIONS = 10
+_ITERATIONS = 20
 # Added to variances, which are 1 at most on the whole: so no component shrinks
 # to a point, and unseen images fit best.
 _SMALLEST_VARIANCE = 0.01
@@ -163,9 +164,9 @@ def useful_components(num_components, num_images):
 def fit_mixture(latents, num_components, seed):
     """Fits a mixture of Gaussians, each with its own covariance.
 
-    The components are found without correlations, and get them in one last
-    step: so few images can have many components. Of what is measured on n
-    latents, n / (n + latent_dim / 2) is kept.
+    By expectation maximisation from components without correlations. Of the
+    correlations that n latents show, every step keeps n / (n + latent_dim / 2),
+    so that few images can have many components.
 
     Reference:
         - [Schäfer & Strimmer, 2005](https://doi.org/10.2202/1544-6115.1175),
@@ -190,51 +191,80 @@ def fit_mixture(latents, num_components, seed):
     latents = latents.astype(np.float64)
     # NumPy's matrix products warn of invalid values where there are none, in
     # the unused lanes of AVX-512.
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
+        memberships = _first_memberships(latents, used, seed)
+        for _ in range(_ITERATIONS):
+            weights, means, covariances = _maximised(latents, memberships)
+            memberships = _memberships(latents, weights, means, covariances)
+    normal = statistics.NormalDist()
+    shares = np.cumsum(weights)[:-1].clip(1e-12, 1.0 - 1e-12)
+    bounds = np.full(num_components, np.inf)
+    bounds[: used - 1] = [normal.inv_cdf(share) for share in shares]
+    all_means = np.zeros((num_components, latent_dim))
+    all_means[:used] = means
+    factors = np.tile(np.eye(latent_dim), (num_components, 1, 1))
+    factors[:used] = np.linalg.cholesky(covariances)
+    return bounds, all_means, factors
+
+
+def _first_memberships(latents, num_components, seed):
+    """Returns float `(n, num_components)`, of Gaussians on their own axes."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = GaussianMixture(
-            used,
+        mixture = GaussianMixture(
+            num_components,
             covariance_type="diag",
-            max_iter=_MAX_ITERATIONS,
+            max_iter=_FIRST_ITERATIONS,
             reg_covar=_SMALLEST_VARIANCE,
             random_state=seed,
         ).fit(latents)
-        covariances = _shrunk_covariances(
-            latents, fitted.predict_proba(latents), fitted.means_
-        )
-    normal = statistics.NormalDist()
-    shares = np.cumsum(fitted.weights_)[:-1].clip(1e-12, 1.0 - 1e-12)
-    bounds = np.full(num_components, np.inf)
-    bounds[: used - 1] = [normal.inv_cdf(share) for share in shares]
-    means = np.zeros((num_components, latent_dim))
-    means[:used] = fitted.means_
-    factors = np.tile(np.eye(latent_dim), (num_components, 1, 1))
-    factors[:used] = np.linalg.cholesky(covariances)
-    return bounds, means, factors
+    return mixture.predict_proba(latents)
 
 
-def _shrunk_covariances(latents, memberships, means):
-    """Returns a covariance per component, its correlations nearer to zero.
+def _maximised(latents, memberships):
+    """Returns the mixture that memberships give, the M-step.
 
     Args:
         latents: float `(n, latent_dim)`.
         memberships: float `(n, components)`, probabilities.
-        means: float `(components, latent_dim)`.
 
     Returns:
-        float `(components, latent_dim, latent_dim)`, positive definite.
+        Weights `(components,)`, means `(components, latent_dim)` and
+        covariances `(components, latent_dim, latent_dim)`, these positive
+        definite.
     """
+    # A component may have lost all its latents.
+    counts = memberships.sum(0) + np.finfo(np.float64).eps
+    means = memberships.T @ latents / counts[:, None]
     identity = np.eye(latents.shape[1])
     imagined = _UNCORRELATED_PER_ENTRY * latents.shape[1]
     covariances = []
-    for membership, mean in zip(memberships.T, means, strict=True):
-        # A component may have lost all its latents.
-        count = max(membership.sum(), np.finfo(np.float64).tiny)
+    for membership, count, mean in zip(
+        memberships.T, counts, means, strict=True
+    ):
         centred = latents - mean
         covariance = (membership[:, None] * centred).T @ centred / count
         kept = np.where(identity, 1.0, count / (count + imagined))
         covariances.append(covariance * kept + _SMALLEST_VARIANCE * identity)
-    return np.stack(covariances)
+    return counts / counts.sum(), means, np.stack(covariances)
+
+
+def _memberships(latents, weights, means, covariances):
+    """Returns float `(n, components)`: whose each latent is, the E-step."""
+    scores = []
+    for weight, mean, covariance in zip(
+        weights, means, covariances, strict=True
+    ):
+        factor = np.linalg.cholesky(covariance)
+        whitened = np.linalg.solve(factor, (latents - mean).T)
+        scores.append(
+            np.log(weight)
+            - np.log(np.diag(factor)).sum()
+            - 0.5 * np.square(whitened).sum(0)
+        )
+    scores = np.stack(scores, axis=1)
+    likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return likelihoods / likelihoods.sum(axis=1, keepdims=True)
 
 
 def _some_of_each_class(labels, images_per_class, generator):

@@ -92,12 +92,12 @@ def compact_generator():
             for weight in model.get_weights()
         ]
     )
-    whole = with_latent_mixture(model, 10)
+    whole = with_latent_mixture(model, 20)
     rng = np.random.default_rng(0)
     whole.get_layer("latent_mixture").assign(
-        np.sort(rng.normal(size=(10, 10)), axis=1),
-        rng.normal(size=(10, 10, 64)),
-        rng.uniform(-0.1, 0.1, (10, 10, 64, 64)) + 0.5 * np.eye(64),
+        np.sort(rng.normal(size=(10, 20)), axis=1),
+        rng.normal(size=(10, 20, 64)),
+        rng.uniform(-0.1, 0.1, (10, 20, 64, 64)) + 0.5 * np.eye(64),
     )
     return whole
 
