@@ -255,8 +255,8 @@ def _export(run, trainer, config, dataset, saved_models):
             config,
             dataset,
             {n: stage["steps"] for n, stage in run.state["stages"].items()},
-            run.state["seconds"],
-            **_earlier_data(run),
+            run.training_seconds,
+            **_history(run),
         ),
         config.generation.label_mixing,
         config.generation.weights,
@@ -294,10 +294,13 @@ def export_metadata(config, dataset, steps, seconds, **training):
     }
 
 
-def _earlier_data(run):
-    """Returns what the metadata say of data that changed on the way."""
+def _history(run):
+    """Returns what the metadata say of changed data and another's stage 1."""
     name = "earlier_fingerprints"
-    return {name: run.state[name]} if name in run.state else {}
+    history = {name: run.state[name]} if name in run.state else {}
+    if "stage_1_from" in run.state:
+        history["adopted_stage_1"] = True
+    return history
 
 
 def _score(run, dataset, config, step, verbose):

@@ -123,6 +123,17 @@ class RunDirectory:
         self.state.update(changes)
         write_json(self.path / _STATE, self.state)
 
+    @property
+    def training_seconds(self):
+        """What the generator took, float: a stage 1 of another run included.
+
+        `state["seconds"]`, which a time budget counts, leaves that one out.
+        """
+        seconds = self.state["seconds"]
+        if "stage_1_from" in self.state:
+            seconds += self.state["stages"][_STAGE_1].get("seconds", 0.0)
+        return seconds
+
     def adopt_stage_1(self, path):
         """Starts from the finished stage 1 of another run.
 
@@ -349,6 +360,7 @@ def _read_state(path):
         if stage.get("done", bool):
             stage.get("steps", int, minimum=0)
         stage.get("first_step", int, minimum=0)
+        stage.get("seconds", float, None, minimum=0)
     for plan in state.objects("plan"):
         plan.get("epochs", int, minimum=1)
         plan.get("steps_per_epoch", int, minimum=1)

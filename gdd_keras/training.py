@@ -410,10 +410,12 @@ def train_stage(
     if epochs < plan.epochs and done >= epochs * plan.steps_per_epoch:
         return
     started, seconds_before = time.monotonic(), run.state["seconds"]
+    own_seconds_before = progress.get("seconds", 0.0)
 
     def save_progress():
-        seconds = seconds_before + time.monotonic() - started
-        run.save(seconds=seconds)
+        seconds = time.monotonic() - started
+        progress["seconds"] = own_seconds_before + seconds
+        run.save(seconds=seconds_before + seconds)
 
     callbacks = [
         *callbacks,

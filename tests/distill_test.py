@@ -542,7 +542,17 @@ class TestStage1From:
         runs = [tmp_path / "first", tmp_path / "second"]
         states = [json.loads((run / "state.json").read_text()) for run in runs]
         assert states[1]["stage_1_from"] == "first"
-        assert states[0]["stages"] == states[1]["stages"]
+        stages = [state["stages"] for state in states]
+        assert stages[0]["cgan"] == stages[1]["cgan"]
+        assert stages[0]["distill"]["steps"] == stages[1]["distill"]["steps"]
+        # The card says what the generator took, wherever stage 1 was run.
+        metadata = tmp_path / "saved_models" / "digits" / "2" / "metadata.json"
+        training = json.loads(metadata.read_text())["training"]
+        assert training["adopted_stage_1"]
+        assert training["seconds"] == round(
+            sum(stage["seconds"] for stage in stages[1].values()), 1
+        )
+        assert states[1]["seconds"] < training["seconds"]
         # No epoch of stage 1 was trained, so none drew its images.
         drawn = [entries(run / "images") for run in runs]
         assert {n for n in drawn[0] if "cgan" not in str(n)} == set(drawn[1])

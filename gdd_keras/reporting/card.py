@@ -118,6 +118,11 @@ def _recipe(metadata):
     if "config" not in metadata:
         return []
     config = metadata["config"]
+    training = metadata.get("training") or {}
+    if training.get("adopted_stage_1"):
+        # The run's own settings do not say how long that stage 1 was.
+        steps = training["steps"]["cgan"]
+        config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
     words = ["python", "-m", "gdd_keras.distill"]
     for name, _, (value,) in differences([config]):
         # A budget replaces the numbers of steps, but for a stage left out.

@@ -119,6 +119,16 @@ def test_recipe_in_a_time_budget_names_no_steps(
     assert ("--distill-steps 0" in command) == (steps == 0)
 
 
+def test_recipe_names_the_steps_of_an_adopted_stage_1(
+    export, config, records, card_of
+):
+    training = {"steps": {"cgan": 12345, "distill": 7}, "adopted_stage_1": True}
+    folder = export(config(cgan={"cgan_steps": 9}), training=training)
+    text = card_of(folder, records("mine", [0.8]))
+    command = text.split("```sh\n")[1].split("\n```")[0]
+    assert "--cgan-steps 12345" in command
+
+
 def test_example_of_the_card_runs(tiny_saved_model, records, card_of):
     text = card_of(tiny_saved_model, records("mine", [0.8]))
     found = {}
