@@ -43,7 +43,9 @@ def load_generator(path):
     directory = find_version(path)
     metadata = read_metadata(directory)
     try:
-        loaded = tf.saved_model.load(str(directory))
+        # oneDNN calls half weights an error, and computes with them.
+        with quiet_libraries():
+            loaded = tf.saved_model.load(str(directory))
         signature = loaded.signatures["serving_default"]
         inputs = sorted(signature.structured_input_signature[1])
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:

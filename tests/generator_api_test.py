@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import gdd_keras
 from gdd_keras.config import InputError
+from gdd_keras.export import export_generator
 from gdd_keras.generator_api import load_generator
 
 
@@ -110,7 +111,10 @@ def test_dataset_has_static_shapes(generator):
     assert image_spec.shape.as_list() == [None, 6, 10, 3]
 
 
-def test_native_code_logs_no_errors(tiny_saved_model):
+@pytest.mark.parametrize("weights", ["float32", "float16"])
+def test_native_code_logs_no_errors(weights, tiny_generator, tmp_path):
+    names = {"class_names": ["cat", "dog", "bird"]}
+    version = export_generator(tiny_generator, tmp_path, names, weights=weights)
     script = (
         "import os, sys, tensorflow as tf, gdd_keras\n"
         "tf.config.list_physical_devices()\n"
@@ -120,7 +124,7 @@ def test_native_code_logs_no_errors(tiny_saved_model):
         "print(len(batches))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, tiny_saved_model],
+        [sys.executable, "-c", script, version],
         # Without what keeps the tests' own screen clean.
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "1"},
         capture_output=True,
