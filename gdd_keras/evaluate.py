@@ -62,6 +62,7 @@ def main(argv=None):
 def _add_arguments(parser):
     parser.add_argument(
         "--model",
+        action="extend",
         nargs="+",
         default=[],
         metavar="[NAME=]DIRECTORY",
@@ -72,6 +73,7 @@ def _add_arguments(parser):
     )
     parser.add_argument(
         "--baselines",
+        action="extend",
         nargs="+",
         default=[],
         choices=(*BASELINES, "all"),

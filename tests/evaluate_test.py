@@ -457,6 +457,16 @@ def test_a_path_may_hold_an_equals_sign(copied, planned):
     assert [row.method for row in planned[0] + planned[1]] == ["gdd", "a"]
 
 
+def test_a_flag_given_again_adds_to_its_list(model, copied, planned):
+    other = copied("other")
+    flags = ["--model", model, "--baselines", "random", "--protocol", "fixed"]
+    flags += ["--model", f"b={other}", "--baselines", "herding"]
+    assert run(*flags) == 0
+    assert {row.method for row in planned[0]} == {
+        *("gdd", "b", "random", "herding")
+    }
+
+
 def test_lists(model, planned):
     arguments = ["--model", model, "--ipc", "10", "1", "--network"]
     arguments += [NETWORK, OTHER_NETWORK, "--protocol", "fixed", "stream"]
