@@ -30,6 +30,7 @@ __all__ = [
     "nearest_existing",
     "next_version",
     "publish",
+    "remove_leftovers",
     "remove_path",
     "storage_problem",
     "take_lock",
@@ -348,6 +349,16 @@ def _temporary(folder, make):
         except BaseException:
             remove_path(path)
             raise
+
+
+def remove_leftovers(folder):
+    """Removes what killed processes left half written below a folder.
+
+    Args:
+        folder: `pathlib.Path`, which may be absent.
+    """
+    for name, _, _ in os.walk(folder):
+        _remove_leftovers(pathlib.Path(name))
 
 
 def _remove_leftovers(folder):

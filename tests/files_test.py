@@ -14,6 +14,7 @@ from gdd_keras import files
 from gdd_keras.config import InputError
 from gdd_keras.files import new_directory
 from gdd_keras.files import next_version
+from gdd_keras.files import remove_leftovers
 from gdd_keras.files import storage_problem
 from gdd_keras.files import take_lock
 from gdd_keras.files import write_bytes
@@ -146,6 +147,21 @@ def test_leftovers_of_dead_processes_go(tmp_path, kind):
     write_text(tmp_path / "b.txt", "b")
     # What only looks alike is the user's.
     assert names(tmp_path) == [".writing-mine", "b.txt", "c"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_leftovers_go_below_a_folder(tmp_path, kind):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    process = hold(kind, folder)
+    try:
+        remove_leftovers(tmp_path)
+        assert len(names(folder)) == 1
+    finally:
+        end(process)
+    remove_leftovers(tmp_path)
+    assert names(folder) == []
+    remove_leftovers(tmp_path / "absent")
 
 
 def test_lock_ends_with_its_process(tmp_path):

@@ -11,6 +11,7 @@ import threading
 
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.files import remove_leftovers
 from gdd_keras.files import storage_problem
 from gdd_keras.quiet import quiet_import
 
@@ -67,7 +68,7 @@ class Workers:
                     "same command goes on from its last checkpoint."
                 )
         finally:
-            process.kill()
+            self._end([process])
 
     def run_trials(self, number, oracle=None, failures=(), name="worker"):
         """Runs workers until the search has no more trials.
@@ -104,9 +105,7 @@ class Workers:
                         self._note_crash(name, process, oracle, crashes)
                     processes[name] = self._start_worker(name, threads)
         finally:
-            for process in processes.values():
-                process.kill()
-                process.join()
+            self._end(processes.values())
 
     def _start_worker(self, name, threads):
         return self._start(
@@ -138,6 +137,13 @@ class Workers:
         )
         process.start()
         return process
+
+    def _end(self, processes):
+        """Kills processes and removes what they were writing."""
+        for process in processes:
+            process.kill()
+            process.join()
+        remove_leftovers(self._search.path)
 
     def _raise_message(self, process):
         """Raises what a process that ended had to say."""

@@ -71,11 +71,12 @@ def test_generator_in_mixed_precision():
 def test_discriminator_in_mixed_precision(architecture, conditioning):
     mixed, exact = (
         build_discriminator(
-            SHAPE, 3, architecture, conditioning, 4, precision=precision
+            SHAPE, 3, architecture, conditioning, 4, seed=1, precision=precision
         )
         for precision in (MIXED, "float32")
     )
-    inputs = [tf.random.normal((4, *SHAPE)), tf.one_hot([0, 1, 2, 0], 3)]
+    images = tf.random.stateless_normal((4, *SHAPE), seed=(0, 0))
+    inputs = [images, tf.one_hot([0, 1, 2, 0], 3)]
     expected = exact(inputs, training=True)
     for name, values in mixed(inputs, training=True).items():
         assert values.dtype == tf.float32
