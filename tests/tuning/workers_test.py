@@ -13,42 +13,45 @@ from gdd_keras.tuning.workers import local_address
 
 # What processes of these tests run instead of training.
 MODULE = """
-import os, pathlib, signal
+import os, signal
 from gdd_keras.config import InputError, RunError
 
 
 def log(search, text):
-    with open(search, "a") as file:
+    with open(search.path / "log", "a") as file:
         file.write(text + "\\n")
 
 
 def lines(search):
-    path = pathlib.Path(search)
+    path = search.path / "log"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def train_stage_1(search, verbose):
+    name = search.path.name
     log(search, f"stage 1 {verbose}")
-    if "bad" in search:
+    if "bad" in name:
         raise InputError("`pool` must be another")
-    if "nan" in search:
+    if "nan" in name:
         raise RunError("a loss became nan")
-    if "disk" in search:
+    if "disk" in name:
         raise OSError(28, "No space left on device", "/a/b")
-    if "dies" in search:
+    if "dies" in name:
+        (search.path / ".writing-abcdefgh").touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_trials(search, verbose):
-    name = os.environ["KERASTUNER_TUNER_ID"]
+    name = search.path.name
+    worker = os.environ["KERASTUNER_TUNER_ID"]
     threads = os.environ["TF_NUM_INTRAOP_THREADS"]
     earlier = lines(search)
-    log(search, f"{name} {threads} {os.environ.get('ADDRESS')}")
-    if "full" in search and len(earlier) < 2:
+    log(search, f"{worker} {threads} {os.environ.get('ADDRESS')}")
+    if "full" in name and len(earlier) < 2:
         raise SystemExit(75)
-    if "crash" in search and len(earlier) < 2 or "always" in search:
+    if "crash" in name and len(earlier) < 2 or "always" in name:
         os.kill(os.getpid(), signal.SIGKILL)
-    if "bad" in search:
+    if "bad" in name:
         raise InputError("`omega_l` must be another")
 """
 
@@ -59,14 +62,16 @@ def workers(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
     def make(name, verbose=1):
-        search = str(tmp_path / name)
+        search = types.SimpleNamespace(path=tmp_path / name)
+        search.path.mkdir()
         pool = Workers(
             "module_of_processes", search, {"ADDRESS": "here"}, verbose
         )
 
         def log():
-            with open(search) as file:
-                return sorted(file.read().splitlines())
+            # Nothing else is left, not even of a process that was killed.
+            (path,) = search.path.iterdir()
+            return sorted(path.read_text().splitlines())
 
         return pool, log
 
@@ -89,8 +94,10 @@ def test_stage_1(workers):
     ],
 )
 def test_stage_1_fails(name, error, message, workers):
+    pool, log = workers(name)
     with pytest.raises(error, match=message):
-        workers(name)[0].train_stage_1()
+        pool.train_stage_1()
+    assert log() == ["stage 1 1"]
 
 
 def test_cores_are_shared(workers, monkeypatch):
