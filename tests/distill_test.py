@@ -543,8 +543,6 @@ class TestStage1From:
         states = [json.loads((run / "state.json").read_text()) for run in runs]
         assert states[1]["stage_1_from"] == "first"
         stages = [state["stages"] for state in states]
-        assert stages[0]["cgan"] == stages[1]["cgan"]
-        assert stages[0]["distill"]["steps"] == stages[1]["distill"]["steps"]
         # The card says what the generator took, wherever stage 1 was run.
         metadata = tmp_path / "saved_models" / "digits" / "2" / "metadata.json"
         training = json.loads(metadata.read_text())["training"]
@@ -553,6 +551,9 @@ class TestStage1From:
             sum(stage["seconds"] for stage in stages[1].values()), 1
         )
         assert states[1]["seconds"] < training["seconds"]
+        for stage in stages:
+            del stage["distill"]["seconds"]
+        assert stages[0] == stages[1]
         # No epoch of stage 1 was trained, so none drew its images.
         drawn = [entries(run / "images") for run in runs]
         assert {n for n in drawn[0] if "cgan" not in str(n)} == set(drawn[1])
