@@ -24,6 +24,7 @@ __all__ = [
     "EvaluationConfig",
     "GenerationConfig",
     "InputError",
+    "LABEL_TYPES",
     "MatchingConfig",
     "NetworkConfig",
     "POOL_NETWORKS",
@@ -58,6 +59,7 @@ BASELINES = {
     "full": "full_size",
 }
 WEIGHT_TYPES = ("float32", "float16")
+LABEL_TYPES = ("hard", "soft")
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 TEST_NETWORKS = (
     "convnet3",
@@ -458,6 +460,11 @@ class GenerationConfig(_Section):
         "bytes, computed with in float32.",
         choices=WEIGHT_TYPES,
     )
+    soft_labels: bool = option(
+        False,
+        "Export the discriminator's class head too: it gives every image a "
+        "probability for each class. Needs `--conditioning auxiliary`.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -502,6 +509,13 @@ class EvaluationConfig(_Section):
         "Arithmetic of the networks; `mixed_bfloat16` is faster on GPUs and "
         "on CPUs with AVX-512 BF16.",
         choices=("float32", "mixed_bfloat16"),
+    )
+    eval_labels: str = option(
+        "hard",
+        "`soft`: networks learn the probabilities that a generator of "
+        "`--soft-labels` gives to its images. The paper's figures, and all "
+        "rows of real images, are `hard`.",
+        choices=LABEL_TYPES,
     )
     reference_epochs: int = option(
         10,

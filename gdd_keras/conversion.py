@@ -13,6 +13,7 @@ from gdd_keras import files
 from gdd_keras.config import WEIGHT_TYPES
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.inference import exported_classifier
 from gdd_keras.inference import exported_network
 from gdd_keras.inference import stored_weights
 from gdd_keras.metadata import METADATA_NAME
@@ -40,8 +41,8 @@ _TOLERANCES = {"float32": 2 / 255, "float16": 12 / 255}
 def convert_model(model, to, output=None, weights=None):
     """Writes an exported generator in another form.
 
-    - `saved_model`: the same signatures; with weights `float16`, half the
-      bytes.
+    - `saved_model`: the same signatures, soft labels included; with weights
+      `float16`, half the bytes.
     - `litert`: `model.tflite`, `latents` float32 `(batch, latent_dim)` and
       `labels` int32 `(batch,)` -> `images` float32 in [-1, 1]; built-in
       operations only.
@@ -76,7 +77,8 @@ def convert_model(model, to, output=None, weights=None):
     metadata = _carried_metadata(directory, metadata, weights)
     network = exported_network(directory, metadata)
     if to == "saved_model":
-        return write_version(network, target, metadata, weights)
+        classifier = exported_classifier(directory, metadata)
+        return write_version(network, target, metadata, weights, classifier)
     build, run, name = _FORMATS[to]
     function = _from_latents(network)
     with files.new_directory(target) as temporary:

@@ -16,6 +16,7 @@ from gdd_keras.set_formats import DESCRIPTION_NAME
 from gdd_keras.set_formats import NPZ_NAME
 from gdd_keras.set_formats import DistilledSet
 from gdd_keras.set_formats import check_set
+from gdd_keras.set_formats import check_soft_labels
 from gdd_keras.set_formats import description
 from gdd_keras.set_formats import snippet
 from gdd_keras.sharded_sets import ShardedSet
@@ -35,6 +36,7 @@ def write_distilled_set(
     seed=0,
     progress=None,
     num_shards=None,
+    soft_labels=False,
 ):
     """Generates `ipc` images of every class and writes them as files.
 
@@ -50,16 +52,18 @@ def write_distilled_set(
         generator: `DistilledGenerator`.
         directory: New or empty directory.
         ipc: Images per class.
-        set_format: `npz`: arrays `images`, `labels`, `class_names` in one
-            compressed file; `png`: `train/<class>/<number>.png`, where class
-            folders get a number in front if their names would not sort in
-            label order; `tfrecord`: `tf.train.Example` with `image` (PNG),
-            `label`, `height`, `width`, `channels`; `tfds`: a prepared TFDS
-            data set with class names.
+        set_format: `npz`: arrays `images`, `labels`, `class_names` (and
+            `soft_labels`) in one compressed file; `png`:
+            `train/<class>/<number>.png`, where class folders get a number in
+            front if their names would not sort in label order; `tfrecord`:
+            `tf.train.Example` with `image` (PNG), `label`, `height`, `width`,
+            `channels`; `tfds`: a prepared TFDS data set with class names.
         seed: Integer >= 0.
         progress: `None`, or a function of `(images done, images in all)`.
         num_shards: Number of files of `tfrecord` and `tfds`; `None` is one
             for every 10,000 images.
+        soft_labels: Whether `npz` also gets `soft_labels`, float32 `(n,
+            num_classes)`, see `DistilledGenerator.soft_labels`.
 
     Returns:
         A `DistilledSet`.
@@ -69,6 +73,7 @@ def write_distilled_set(
             something, or the format cannot hold the images.
     """
     check_set(set_format, generator.image_shape[-1], num_shards)
+    check_soft_labels(soft_labels, set_format, generator.metadata)
     ipc = checked_integer("ipc", ipc, 1, 2**40)
     seed = checked_integer("seed", seed, 0, 2**63 - 1)
     if set_format in SHARDED_FORMATS:
@@ -85,7 +90,9 @@ def write_distilled_set(
             sharded.write_missing(generator, progress)
             return sharded.finish()
     directory = pathlib.Path(directory)
-    source = _Source(generator, ipc * generator.num_classes, seed, progress)
+    source = _Source(
+        generator, ipc * generator.num_classes, seed, progress, soft_labels
+    )
     with files.new_directory(directory) as temporary:
         _WRITERS[set_format](source, temporary)
         files.write_json(
@@ -112,10 +119,12 @@ def write_distilled_set(
 class _Source:
     """The images of a set in chunks, with progress."""
 
-    def __init__(self, generator, num_images, seed, progress):
+    def __init__(self, generator, num_images, seed, progress, soft_labels):
         self.class_names = generator.class_names
         self.image_shape = generator.image_shape
         self.num_images = num_images
+        # Function from images to soft labels, or `None`.
+        self.classify = generator.soft_labels if soft_labels else None
         self._generator = generator
         self._seed = seed
         self._progress = progress
@@ -150,10 +159,12 @@ def _write_npz(source, directory):
     for start, chunk, chunk_labels in source.chunks():
         images[start : start + len(chunk)] = chunk
         labels[start : start + len(chunk)] = chunk_labels
+    arrays = {"images": images, "labels": labels}
+    if source.classify is not None:
+        arrays["soft_labels"] = source.classify(images)
     np.savez_compressed(
         directory / NPZ_NAME,
-        images=images,
-        labels=labels,
+        **arrays,
         class_names=np.array(source.class_names),
     )
 

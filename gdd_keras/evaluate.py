@@ -16,6 +16,7 @@ from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
 from gdd_keras.machine import describe_environment
 from gdd_keras.memory import check_stored_set
+from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import SCORE_KEY
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import method_name
@@ -155,6 +156,7 @@ def _run(arguments, argv):
             "There must be something to score. Received: neither `--model` "
             "nor `--baselines`. Pass one, for instance `--baselines random`."
         )
+    _check_labels(settings, models, baselines)
     with quiet_import():
         from gdd_keras.data import load_dataset
         from gdd_keras.evaluation.baselines import num_candidates
@@ -275,6 +277,28 @@ def _config(models, given, lists):
     return config
 
 
+def _check_labels(settings, models, baselines):
+    """Raises `InputError` for a row that has no such labels."""
+    if settings.eval_labels == "hard":
+        return
+    real = [name for name in baselines if name != "full"]
+    if real:
+        raise InputError(
+            "`eval_labels` may be soft for generators alone; real images have "
+            f"hard labels. Received: eval_labels={settings.eval_labels}, "
+            f"--baselines {' '.join(real)}. Score them by a command of their "
+            "own."
+        )
+    for directory, metadata in models.values():
+        if "soft_labels" not in metadata["signatures"]:
+            raise InputError(
+                "`eval_labels` may be soft for an export that gives soft "
+                f"labels. Received: eval_labels={settings.eval_labels}, "
+                f"{directory}. Distil with `--soft-labels`, or score with "
+                "hard labels."
+            )
+
+
 def _check_networks(networks, image_shape, num_classes):
     """Raises `InputError` for a network that cannot be built."""
     from gdd_keras.networks import check_network
@@ -328,6 +352,7 @@ def _groups(records):
 
     groups = {}
     for record in records:
+        record = {**SCORE_DEFAULTS, **record}
         score = Score(
             **{name: record[name] for name in Score.__dataclass_fields__}
         )
@@ -368,7 +393,8 @@ def _record(models, records):
 def _is_same(entry, summary):
     """Says whether an entry of the metadata is of the same row."""
     return isinstance(entry, dict) and all(
-        entry.get(field) == summary[field] for field in SCORE_KEY
+        entry.get(field, SCORE_DEFAULTS.get(field)) == summary[field]
+        for field in SCORE_KEY
     )
 
 
@@ -395,7 +421,8 @@ def _print_results(models, dataset, records, recorded, results):
         split = dataset.splits[summary["split"]]
         now = (
             f"{_protocol_text(summary)}; {summary['epochs']} epochs, "
-            f"augmentation {summary['augmentation']}, {summary['precision']}; "
+            f"{_labels_text(summary)}augmentation {summary['augmentation']}, "
+            f"{summary['precision']}; "
             f"{summary['network']}, last epoch, on {len(split):,} images of "
             f"the split {summary['split']}"
         )
@@ -414,6 +441,12 @@ def _print_results(models, dataset, records, recorded, results):
         print(f"recorded in  {file}")
     print(f"results in   {results.file}")
     print(f"next         python -m gdd_keras.report {results.directory}")
+
+
+def _labels_text(summary):
+    """Returns what goes into the heading of anything but hard labels."""
+    labels = summary["labels"]
+    return "" if labels == "hard" else f"{labels} labels, "
 
 
 def _protocol_text(summary):

@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from gdd_keras import files
+from gdd_keras.inference import keras_classifier
 from gdd_keras.inference import keras_network
 from gdd_keras.metadata import read_metadata
 from gdd_keras.metadata import update_metadata
@@ -19,7 +20,12 @@ __all__ = [
 
 
 def export_generator(
-    generator, directory, metadata, label_mixing=0.0, weights="float32"
+    generator,
+    directory,
+    metadata,
+    label_mixing=0.0,
+    weights="float32",
+    classifier=None,
 ):
     """Writes the next numbered version of a generator for TF Serving.
 
@@ -36,6 +42,9 @@ def export_generator(
       on the server and the row format of REST need.
     - `from_latents`: `latents` float32 `(batch, latent_dim)`, `labels` int32
       `(batch,)` -> `images` float32 in [-1, 1].
+    - `soft_labels`, of an export with a classifier: `images` uint8 `(batch,
+      height, width, channels)` -> `soft_labels` float32 `(batch,
+      num_classes)`, probabilities.
 
     A label, name or number out of range is an error that says so.
 
@@ -48,6 +57,8 @@ def export_generator(
             all signatures but `from_latents`.
         weights: `"float32"`, or `"float16"` for half the bytes: matrices are
             stored as half and computed with in float32.
+        classifier: `keras.Model` from images to probabilities, as from
+            `gdd_keras.networks.auxiliary_classifier`, or `None`.
 
     Returns:
         `pathlib.Path` of the new version directory.
@@ -73,5 +84,7 @@ def export_generator(
         "num_classes": network.num_classes,
         "num_parameters": generator.count_params(),
     }
+    if classifier is not None:
+        classifier = keras_classifier(classifier)
     target = directory / str(files.next_version(directory))
-    return write_version(network, target, full, weights)
+    return write_version(network, target, full, weights, classifier)

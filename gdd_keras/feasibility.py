@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from gdd_keras.config import InputError
 from gdd_keras.memory import check_memory
 from gdd_keras.memory import check_stored_set
 from gdd_keras.networks import check_network
@@ -12,7 +13,7 @@ from gdd_keras.networks import outline
 from gdd_keras.strategy import open_strategy
 from gdd_keras.training import build_networks
 
-__all__ = ["check_training"]
+__all__ = ["check_soft_labels", "check_training"]
 
 _FLOAT_BYTES = 4
 # Weights, Adam's two moments and gradients; of generator and encoder also
@@ -31,9 +32,10 @@ def check_training(config, image_shape, num_classes):
 
     Raises:
         InputError: If a network or a local layer does not exist, the
-            devices cannot share out a batch, or the networks cannot fit into
-            the memory.
+            devices cannot share out a batch, the networks cannot fit into
+            the memory, or there is nothing to give soft labels.
     """
+    check_soft_labels(config)
     open_strategy(config.run.strategy, config.cgan.batch_size)
     # A GPU has memory of its own, and TensorFlow says when it is full.
     if not tf.config.list_physical_devices("GPU"):
@@ -49,6 +51,31 @@ def check_training(config, image_shape, num_classes):
             config.matching.local_layer,
             image_shape,
             num_classes,
+        )
+
+
+def check_soft_labels(config):
+    """Refuses soft labels without a network that gives them.
+
+    Args:
+        config: `Config`.
+
+    Raises:
+        InputError: Saying which setting lacks which.
+    """
+    if not config.generation.soft_labels:
+        evaluation = config.evaluation
+        if evaluation.num_seeds and evaluation.eval_labels != "hard":
+            raise InputError(
+                "`eval_labels` may be soft for a generator that is exported "
+                "with them. Received: eval_labels=soft, soft_labels=False. "
+                "Add `--soft-labels`, or score with hard labels."
+            )
+    elif config.networks.conditioning != "auxiliary":
+        raise InputError(
+            "`soft_labels` needs the class head of `--conditioning "
+            f"auxiliary`. Received: conditioning="
+            f"{config.networks.conditioning}. Leave one of them out."
         )
 
 

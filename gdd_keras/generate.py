@@ -19,6 +19,7 @@ from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
 from gdd_keras.set_formats import FORMATS
 from gdd_keras.set_formats import check_set
+from gdd_keras.set_formats import check_soft_labels
 from gdd_keras.shards import MAX_SHARDS
 from gdd_keras.shards import SHARDED_FORMATS
 from gdd_keras.shards import make_plan
@@ -117,6 +118,12 @@ def _add_arguments(parser):
         "(https://beam.apache.org).",
     )
     parser.add_argument(
+        "--soft-labels",
+        action="store_true",
+        help="npz alone: also write how probable each class is for each "
+        "image, by a generator that was distilled with --soft-labels.",
+    )
+    parser.add_argument(
         "--quiet", action="store_true", help="Print nothing unless it fails."
     )
 
@@ -176,6 +183,7 @@ def _write_here(arguments):
             arguments.seed,
             progress=_progress(arguments.quiet),
             num_shards=arguments.shards,
+            soft_labels=arguments.soft_labels,
         )
 
 
@@ -206,6 +214,7 @@ def _check_set(arguments, metadata):
     """Refuses what the format cannot hold, before TensorFlow is loaded."""
     shape, num_classes = metadata["image_shape"], metadata["num_classes"]
     check_set(arguments.format, shape[-1])
+    check_soft_labels(arguments.soft_labels, arguments.format, metadata)
     if arguments.format in SHARDED_FORMATS:
         num_images = arguments.ipc * num_classes
         make_plan(arguments.format, num_images, num_shards=arguments.shards)

@@ -113,6 +113,8 @@ class DistilledGenerator:
         image_shape: `(height, width, channels)`.
         num_classes: Number of labels.
         metadata: Dict of `metadata.json`.
+        has_soft_labels: Whether it can say how probable each class of an
+            image is; see `soft_labels`.
     """
 
     def __init__(self, path, loaded, metadata):
@@ -125,6 +127,8 @@ class DistilledGenerator:
         # A signature does not keep the variables alive; the model does.
         self._loaded = loaded
         self._signature = loaded.signatures["serving_default"]
+        self._classify = loaded.signatures.get("soft_labels")
+        self.has_soft_labels = self._classify is not None
 
     def __repr__(self):
         return (
@@ -179,7 +183,38 @@ class DistilledGenerator:
         ipc = checked_integer("ipc", ipc, 1, self._max_ipc)
         return np.tile(np.arange(self.num_classes, dtype=np.int32), ipc)
 
-    def as_dataset(self, ipc=None, seed=0, batch_size=None):
+    def soft_labels(self, images):
+        """Returns how probable each class is for each image.
+
+        By the class head of the discriminator, which was trained on real
+        images; a network learns more from these than from the label alone
+        (docs/results.md).
+
+        Args:
+            images: uint8 `(n, height, width, channels)`, for instance from
+                `generate`.
+
+        Returns:
+            float32 array `(n, num_classes)`; rows sum to 1.
+
+        Raises:
+            InputError: If the generator was exported without, or if the
+                images have another shape or type.
+        """
+        self._check_soft_labels()
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+            raise InputError(
+                f"`images` must be uint8 (n, *{self.image_shape}). Received: "
+                f"{images.dtype} {images.shape}. Pass what `generate` gives."
+            )
+        labels = np.empty((len(images), self.num_classes), np.float32)
+        for start in range(0, len(images), _CHUNK_SIZE):
+            chunk = images[start : start + _CHUNK_SIZE]
+            labels[start : start + len(chunk)] = self.classify(chunk)
+        return labels
+
+    def as_dataset(self, ipc=None, seed=0, batch_size=None, soft_labels=False):
         """Returns the images as a `tf.data.Dataset`, generated when read.
 
         Args:
@@ -187,14 +222,20 @@ class DistilledGenerator:
             seed: Integer >= 0.
             batch_size: Images per element; `None` gives single images. The
                 last batch may be smaller.
+            soft_labels: Whether to give, in the place of labels, those of
+                `soft_labels`; train on them with `categorical_crossentropy`.
 
         Returns:
             Dataset of `(image, label)`: uint8 `(height, width, channels)` and
-            int32, in the order 0, 1, ..., 0, 1, ... of labels, not shuffled.
+            int32 (soft: float32 `(num_classes,)`), in the order 0, 1, ..., 0,
+            1, ... of labels, not shuffled.
 
         Raises:
-            InputError: If an argument is out of range or of the wrong type.
+            InputError: If an argument is out of range or of the wrong type,
+                or there are no soft labels.
         """
+        if soft_labels:
+            self._check_soft_labels()
         seed = checked_integer("seed", seed, 0, _MAX_SEED)
         if batch_size is not None:
             batch_size = checked_integer("batch_size", batch_size, 1, 2**31)
@@ -212,7 +253,8 @@ class DistilledGenerator:
                 stop = tf.minimum(stop, total)
             numbers = tf.range(start, stop)
             labels = tf.cast(numbers % self.num_classes, tf.int32)
-            return self.draw(labels, seed, start), labels
+            images = self.draw(labels, seed, start)
+            return images, self.classify(images) if soft_labels else labels
 
         # `rebatch` would make TensorFlow log an error about its own tensors.
         dataset = starts.map(chunk).unbatch()
@@ -244,6 +286,26 @@ class DistilledGenerator:
             first_index=tf.convert_to_tensor(first_index, tf.int64),
         )
         return tf.ensure_shape(outputs["images"], [None, *self.image_shape])
+
+    def classify(self, images):
+        """Calls the signature `soft_labels`, eagerly or inside a graph.
+
+        Args:
+            images: uint8 `(n, height, width, channels)`, array or tensor.
+
+        Returns:
+            float32 tensor `(n, num_classes)`; see `soft_labels`.
+        """
+        outputs = self._classify(images=tf.convert_to_tensor(images, tf.uint8))
+        return tf.ensure_shape(outputs["soft_labels"], [None, self.num_classes])
+
+    def _check_soft_labels(self):
+        """Raises `InputError` if the export has none."""
+        if not self.has_soft_labels:
+            raise InputError(
+                "Soft labels need a generator that was exported with them. "
+                f"Received: {self.path}. Distil with `--soft-labels`."
+            )
 
     def _checked_labels(self, labels):
         """Returns the labels as int32 `(n,)`, or raises `InputError`."""

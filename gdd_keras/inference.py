@@ -14,14 +14,19 @@ from tensorflow.python.framework import convert_to_constants
 from gdd_keras.config import InputError
 from gdd_keras.quiet import quiet_warnings
 
-__all__ = ["Network", "exported_network", "keras_network", "stored_weights"]
+__all__ = [
+    "ImageClassifier",
+    "Network",
+    "exported_classifier",
+    "exported_network",
+    "keras_classifier",
+    "keras_network",
+    "stored_weights",
+]
 
 # Rounding to half changes a matrix by at most this factor of its norm, unless
 # values are so small that half has fewer digits for them.
 _HALF_ROUNDING = 2.0**-11
-
-# The input that the network gets in place of the one-hot label.
-_LABEL_VECTORS = "label_vectors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +49,21 @@ class Network:
     latent_dim: int
     num_classes: int
     image_shape: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageClassifier:
+    """What gives soft labels to images.
+
+    Attributes:
+        call: `call(weights, images)` with weights as in `Network` and images
+            uint8 `(batch, height, width, channels)`; gives float32 `(batch,
+            num_classes)`, probabilities. For use in a graph.
+        weights: List of float arrays.
+    """
+
+    call: typing.Callable
+    weights: list
 
 
 def keras_network(generator):
@@ -71,32 +91,51 @@ def keras_network(generator):
             "(batch, num_classes)] to images (batch, height, width, channels). "
             f"Received: inputs {shapes}, output {output}."
         )
-    variables = [
-        *generator.trainable_variables,
-        *generator.non_trainable_variables,
-    ]
-    num_trainable = len(generator.trainable_variables)
-
-    def call(weights, latents, label_vectors):
-        weights = [
-            tf.cast(weight, variable.dtype)
-            for weight, variable in zip(weights, variables, strict=True)
-        ]
-        images, _ = generator.stateless_call(
-            weights[:num_trainable],
-            weights[num_trainable:],
-            [latents, label_vectors],
-            training=False,
-        )
-        return tf.cast(images, tf.float32)
-
+    run, weights = _keras_function(generator)
     return Network(
-        call=call,
-        weights=[variable.value.numpy() for variable in variables],
+        call=lambda weights, *inputs: run(weights, list(inputs)),
+        weights=weights,
         latent_dim=shapes[0][1],
         num_classes=shapes[1][1],
         image_shape=output[1:],
     )
+
+
+def keras_classifier(classifier):
+    """Returns the forward pass of a Keras model from images to probabilities.
+
+    Args:
+        classifier: As from `gdd_keras.networks.auxiliary_classifier`.
+
+    Returns:
+        `ImageClassifier`.
+    """
+    run, weights = _keras_function(classifier)
+    return ImageClassifier(
+        call=lambda weights, images: run(weights, tf.cast(images, tf.float32)),
+        weights=weights,
+    )
+
+
+def _keras_function(model):
+    """Returns a function of weights and inputs, and the weights."""
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    num_trainable = len(model.trainable_variables)
+
+    def call(weights, inputs):
+        weights = [
+            tf.cast(weight, variable.dtype)
+            for weight, variable in zip(weights, variables, strict=True)
+        ]
+        outputs, _ = model.stateless_call(
+            weights[:num_trainable],
+            weights[num_trainable:],
+            inputs,
+            training=False,
+        )
+        return tf.cast(outputs, tf.float32)
+
+    return call, [variable.value.numpy() for variable in variables]
 
 
 def exported_network(directory, metadata):
@@ -116,13 +155,64 @@ def exported_network(directory, metadata):
     Raises:
         InputError: If there is no such signature, or another graph.
     """
+    run, weights = _exported_function(
+        directory, "from_latents", ("latents",), has_label_vectors=True
+    )
+    return Network(
+        call=run,
+        weights=weights,
+        latent_dim=metadata["latent_dim"],
+        num_classes=metadata["num_classes"],
+        image_shape=tuple(metadata["image_shape"]),
+    )
+
+
+def exported_classifier(directory, metadata):
+    """Returns what gives soft labels in an exported generator, or `None`.
+
+    Args:
+        directory: As in `exported_network`.
+        metadata: As there.
+
+    Returns:
+        `ImageClassifier` whose weights have the types that are stored; `None`
+        if the metadata name no signature `soft_labels`.
+
+    Raises:
+        InputError: If they name one that is not there.
+    """
+    if "soft_labels" not in metadata["signatures"]:
+        return None
+    return ImageClassifier(
+        *_exported_function(directory, "soft_labels", ("images",))
+    )
+
+
+def _exported_function(
+    directory, signature, input_names, has_label_vectors=False
+):
+    """Cuts a network out of a signature.
+
+    Args:
+        directory: Version directory.
+        signature: Its name; it has one output.
+        input_names: Its inputs that the network depends on.
+        has_label_vectors: Whether what is made of `labels` becomes an input,
+            the last one.
+
+    Returns:
+        Function of weights and inputs, for use in a graph, and the weights.
+
+    Raises:
+        InputError: As in `exported_network`.
+    """
     try:
         loaded = tf.saved_model.load(str(directory))
-        function = loaded.signatures["from_latents"]
+        function = loaded.signatures[signature]
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         raise InputError(
             f"{directory} must hold a SavedModel with the signature "
-            f"`from_latents`. Received: {type(error).__name__}: {error}. "
+            f"`{signature}`. Received: {type(error).__name__}: {error}. "
             "Export again."
         ) from error
     variables = getattr(loaded, "weights", ())
@@ -136,54 +226,39 @@ def exported_network(directory, metadata):
         frozen = convert_to_constants.convert_variables_to_constants_v2(
             function, lower_control_flow=False
         )
-    graph, names = _cut_out(
-        frozen.graph.as_graph_def(),
-        frozen.outputs[0].op.name,
-        values,
-        directory,
-    )
-    # Weights that the images do not depend on are left out.
+    graph = frozen.graph.as_graph_def()
+    output = frozen.outputs[0].op.name
+    inputs = list(input_names)
+    if has_label_vectors:
+        inputs.append(_open_label_vectors(graph, directory))
+    graph, names = _cut_out(graph, output, values)
+    # Weights that the output does not depend on are left out.
     values = {name: value for name, value in values.items() if name in names}
     types = [tf.as_dtype(value.dtype) for value in values.values()]
-    inputs = [names[name] for name in (*values, "latents", _LABEL_VECTORS)]
+    places = [names[name] for name in (*values, *inputs)]
 
-    def call(weights, latents, label_vectors):
+    def call(weights, *feeds):
         weights = [
             tf.cast(weight, dtype)
             for weight, dtype in zip(weights, types, strict=True)
         ]
-        feeds = [*weights, latents, label_vectors]
-        (images,) = tf.graph_util.import_graph_def(
+        (outputs,) = tf.graph_util.import_graph_def(
             graph,
-            dict(zip(inputs, feeds, strict=True)),
-            [f"{names[frozen.outputs[0].op.name]}:0"],
+            dict(zip(places, [*weights, *feeds], strict=True)),
+            [f"{names[output]}:0"],
             name="network",
         )
-        return images
+        return outputs
 
-    return Network(
-        call=call,
-        weights=list(values.values()),
-        latent_dim=metadata["latent_dim"],
-        num_classes=metadata["num_classes"],
-        image_shape=tuple(metadata["image_shape"]),
-    )
+    return call, list(values.values())
 
 
-def _cut_out(graph, output, weights, directory):
-    """Cuts the network out of the frozen graph of `from_latents`.
+def _open_label_vectors(graph, directory):
+    """Makes an input of the one-hot label; returns its name.
 
     Args:
-        graph: `GraphDef`; is changed.
-        output: Name of the node of the images.
-        weights: Container of the names of the weights' nodes.
+        graph: `GraphDef` of `from_latents`; is changed.
         directory: What to call the model in an error.
-
-    Returns:
-        `GraphDef` of the nodes that the output needs, weights and label
-        vectors being placeholders, and a dict from old to new names. The new
-        ones are short: else each conversion would add the names of the
-        functions around a node, at a tenth of the bytes of the graph.
     """
     one_hot = [node for node in graph.node if node.op == "OneHot"]
     if len(one_hot) != 1:
@@ -193,6 +268,23 @@ def _cut_out(graph, output, weights, directory):
             f"{len(one_hot)} one-hot encodings. Export again."
         )
     _make_placeholder(one_hot[0], tf.float32.as_datatype_enum)
+    return one_hot[0].name
+
+
+def _cut_out(graph, output, weights):
+    """Cuts out of a frozen graph what an output needs.
+
+    Args:
+        graph: `GraphDef`; is changed.
+        output: Name of the node of the output.
+        weights: Container of the names of the weights' nodes.
+
+    Returns:
+        `GraphDef` of the nodes that the output needs, weights being
+        placeholders, and a dict from old to new names. The new ones are
+        short: else each conversion would add the names of the functions
+        around a node, at a tenth of the bytes of the graph.
+    """
     nodes = {node.name: node for node in graph.node}
     needed = {}
     waiting = [output]
@@ -219,7 +311,6 @@ def _cut_out(graph, output, weights, directory):
             name, *port = source.split(":")
             node.input[i] = ":".join([names[name], *port])
         network.node.append(node)
-    names[_LABEL_VECTORS] = one_hot[0].name
     return network, names
 
 

@@ -21,6 +21,7 @@ from gdd_keras.latents import fitted_generator
 from gdd_keras.metadata import method_name
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
+from gdd_keras.networks import auxiliary_classifier
 from gdd_keras.strategy import describe_devices
 from gdd_keras.strategy import scalar
 from gdd_keras.training import Plan
@@ -260,8 +261,21 @@ def _export(run, trainer, config, dataset, saved_models):
         ),
         config.generation.label_mixing,
         config.generation.weights,
+        exported_classifier(trainer, config),
     )
     run.save(export=str(version))
+
+
+def exported_classifier(trainer, config):
+    """Returns what gives soft labels in the export, or `None`.
+
+    Args:
+        trainer: `ConditionalGAN`, trained.
+        config: `Config`.
+    """
+    if not config.generation.soft_labels:
+        return None
+    return auxiliary_classifier(trainer.discriminator)
 
 
 def export_metadata(config, dataset, steps, seconds, **training):
@@ -321,7 +335,7 @@ def _score(run, dataset, config, step, verbose):
         verbose=verbose,
         method=method_name(dataclasses.asdict(config)),
         earlier=[
-            Score(**{name: entry.get(name) for name in names})
+            Score(**{name: entry[name] for name in names if name in entry})
             for entry in run.state.get("scores", ())
         ],
         on_score=keep,

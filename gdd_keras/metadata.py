@@ -16,6 +16,7 @@ from gdd_keras.schema import read_object
 
 __all__ = [
     "METADATA_NAME",
+    "SCORE_DEFAULTS",
     "SCORE_KEY",
     "check_class_names",
     "check_metadata",
@@ -38,8 +39,11 @@ SCORE_KEY = (
     "learning_rate",
     "augmentation",
     "precision",
+    "labels",
     "split",
 )
+# What figures of earlier versions do not say.
+SCORE_DEFAULTS = {"labels": "hard"}
 
 _ADVICE = "Export again."
 # What `convert` writes for other runtimes.

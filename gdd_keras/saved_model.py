@@ -11,12 +11,13 @@ from gdd_keras.inference import stored_weights
 from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import check_metadata
 from gdd_keras.signatures import SIGNATURES
+from gdd_keras.signatures import SOFT_LABELS
 from gdd_keras.signatures import save_network
 
 __all__ = ["write_version", "written_now"]
 
 
-def write_version(network, target, metadata, weights):
+def write_version(network, target, metadata, weights, classifier=None):
     """Writes SavedModel and metadata, whole or not at all.
 
     Args:
@@ -25,6 +26,8 @@ def write_version(network, target, metadata, weights):
         metadata: Dict of all that this function does not know: bytes,
             signatures, versions of libraries, date.
         weights: `"float32"` or `"float16"`, see `stored_weights`.
+        classifier: `gdd_keras.inference.ImageClassifier` that gives soft
+            labels, or `None`.
 
     Returns:
         `target`.
@@ -34,11 +37,15 @@ def write_version(network, target, metadata, weights):
             target holds something.
         OSError: If it cannot be written; also `tf.errors.OpError`.
     """
+    signatures, classifier_weights = list(SIGNATURES), []
+    if classifier is not None:
+        signatures.append(SOFT_LABELS)
+        classifier_weights = stored_weights(classifier.weights, weights)
     full = {
         **metadata,
         "weights": weights,
         "num_bytes": 0,
-        "signatures": list(SIGNATURES),
+        "signatures": signatures,
         **written_now(metadata),
     }
     check_metadata(full, "The metadata to export")
@@ -49,6 +56,8 @@ def write_version(network, target, metadata, weights):
             temporary,
             full["class_names"],
             full["label_mixing"],
+            classifier,
+            classifier_weights,
         )
         full["num_bytes"] = sum(
             path.stat().st_size

@@ -12,6 +12,7 @@ __all__ = [
     "NPZ_NAME",
     "DistilledSet",
     "check_set",
+    "check_soft_labels",
     "description",
     "snippet",
 ]
@@ -70,6 +71,33 @@ def check_set(set_format, channels, num_shards=None):
         raise InputError(
             f"`{set_format}` holds images of 1, 3 or 4 channels. Received: "
             f"images of {channels} channels. Write `npz` instead."
+        )
+
+
+def check_soft_labels(soft_labels, set_format, metadata):
+    """Checks that soft labels are to be had, and that a format holds them.
+
+    Args:
+        soft_labels: Whether they are asked for.
+        set_format: One of `FORMATS`.
+        metadata: The generator's, as from `read_metadata`.
+
+    Raises:
+        InputError: If they are asked for in vain.
+    """
+    if not soft_labels:
+        return
+    if set_format != "npz":
+        raise InputError(
+            "Soft labels are written to `npz` alone. Received: format="
+            f"{set_format}. Choose `npz`, or leave soft labels out."
+        )
+    if "soft_labels" not in metadata["signatures"]:
+        raise InputError(
+            "Soft labels need a generator that was exported with them. "
+            "Received: one with the signatures "
+            f"{', '.join(metadata['signatures'])}. Distil with "
+            "`--soft-labels`."
         )
 
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from gdd_keras.sampling import MAX_FIRST_INDEX
 from gdd_keras.sampling import ImageSampler
 
-__all__ = ["SIGNATURES", "save_network"]
+__all__ = ["SIGNATURES", "SOFT_LABELS", "save_network"]
 
 SIGNATURES = (
     "serving_default",
@@ -14,9 +14,19 @@ SIGNATURES = (
     "by_row",
     "from_latents",
 )
+# Of an export that can give soft labels, too.
+SOFT_LABELS = "soft_labels"
 
 
-def save_network(network, weights, directory, class_names, label_mixing=0.0):
+def save_network(
+    network,
+    weights,
+    directory,
+    class_names,
+    label_mixing=0.0,
+    classifier=None,
+    classifier_weights=(),
+):
     """Writes a SavedModel; `gdd_keras.export` says what its signatures do.
 
     Args:
@@ -26,13 +36,20 @@ def save_network(network, weights, directory, class_names, label_mixing=0.0):
         directory: Empty folder to write to.
         class_names: List of names, of label 0, 1, ...
         label_mixing: See `gdd_keras.sampling.mixed_labels`.
+        classifier: `gdd_keras.inference.ImageClassifier` for the signature
+            `soft_labels`, or `None`.
+        classifier_weights: Its arrays to store.
 
     Raises:
         tf.errors.OpError: If it cannot be written.
     """
     # Not `keras.export.ExportArchive`: it writes every weight twice.
     module = tf.Module()
-    module.weights = [tf.Variable(value, trainable=False) for value in weights]
+    module.weights = [
+        tf.Variable(value, trainable=False)
+        for value in (*weights, *classifier_weights)
+    ]
+    own = len(weights)
     latents_spec = tf.TensorSpec(
         (None, network.latent_dim), tf.float32, name="latents"
     )
@@ -46,7 +63,7 @@ def save_network(network, weights, directory, class_names, label_mixing=0.0):
         autograph=False,
     )
     def run_network(latents, label_vectors):
-        return network.call(module.weights, latents, label_vectors)
+        return network.call(module.weights[:own], latents, label_vectors)
 
     sampler = ImageSampler(
         run_network,
@@ -56,6 +73,17 @@ def save_network(network, weights, directory, class_names, label_mixing=0.0):
         label_mixing,
     )
     signatures = _Signatures(sampler, class_names).functions(latents_spec)
+    if classifier is not None:
+        images = tf.TensorSpec(
+            (None, *network.image_shape), tf.uint8, name="images"
+        )
+
+        @tf.function(input_signature=[images], autograph=False)
+        def soft_labels(images):
+            probabilities = classifier.call(module.weights[own:], images)
+            return {SOFT_LABELS: probabilities}
+
+        signatures[SOFT_LABELS] = soft_labels
     tf.saved_model.save(module, str(directory), signatures=signatures)
 
 

@@ -12,6 +12,7 @@ from gdd_keras.evaluation.selection import select_per_class
 from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.evaluation.sources import GeneratorStream
 from gdd_keras.evaluation.sources import RealStream
+from gdd_keras.evaluation.sources import SoftLabelled
 from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
 from gdd_keras.files import write_bytes
@@ -87,7 +88,20 @@ def generator_source(
 
     Returns:
         A source; see `gdd_keras.evaluation.sources`.
+
+    Raises:
+        InputError: If soft labels are asked for and the generator gives none.
     """
+    source = _hard_source(
+        generator, dataset, config, protocol, selection, reference
+    )
+    if config.eval_labels == "hard":
+        return source
+    return SoftLabelled(source, generator)
+
+
+def _hard_source(generator, dataset, config, protocol, selection, reference):
+    """Returns the source of a generator with the labels it was asked for."""
     num_classes, ipc = dataset.num_classes, config.ipc
     if protocol == "stream":
         return GeneratorStream(generator, ipc)

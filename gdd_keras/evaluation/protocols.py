@@ -65,6 +65,9 @@ class Score:
         split: Split of the accuracy.
         accuracy: Fraction of right answers after the last epoch.
         seconds: Time for training and scoring.
+        labels: `hard`, or `soft`: probabilities that the generator's export
+            gives to its images. Figures of one are not comparable with
+            figures of the other.
     """
 
     method: str
@@ -81,6 +84,7 @@ class Score:
     split: str
     accuracy: float
     seconds: float
+    labels: str = "hard"
 
 
 def evaluate_generator(
@@ -161,6 +165,7 @@ def evaluate_real(dataset, config, seed=0, split="test", verbose=1):
         verbose: 1 shows progress, 0 nothing.
     """
     method = "real_stream" if config.protocol == "stream" else "random"
+    config = dataclasses.replace(config, eval_labels="hard")
     source = baseline_source(method, dataset, config)
     return evaluate_source(
         source, dataset, config, seed, split, verbose, method
@@ -357,6 +362,7 @@ def score_fields(
         "learning_rate": config.eval_learning_rate,
         "augmentation": augmentation,
         "precision": config.eval_precision,
+        "labels": config.eval_labels,
         "split": split,
     }
 

@@ -145,6 +145,8 @@ def reference_config(config):
         config,
         network=REFERENCE_NETWORK,
         eval_epochs=config.reference_epochs,
+        # Of real images there are no others.
+        eval_labels="hard",
     )
 
 

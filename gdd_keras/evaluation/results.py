@@ -7,6 +7,7 @@ from gdd_keras.config import InputError
 from gdd_keras.files import take_lock
 from gdd_keras.files import write_bytes
 from gdd_keras.files import write_json
+from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import SCORE_KEY
 from gdd_keras.schema import read_object
 
@@ -231,6 +232,7 @@ def _parsed(file):
 def _find(entries, entry, key):
     wanted = [entry[name] for name in key]
     for known in entries:
-        if [known.get(name) for name in key] == wanted:
+        full = {**SCORE_DEFAULTS, **known}
+        if [full.get(name) for name in key] == wanted:
             return known
     return None

@@ -7,7 +7,8 @@ those into batches. It has
   may be smaller;
 - `reset(seed)`: begins the sequence of one network, outside the graph;
 - `examples(start, count)`: examples `start` to `start + count - 1` in the
-  graph, uint8 images and int32 labels, a pure function of the seed;
+  graph, uint8 images and int32 labels (soft: float32 probabilities), a pure
+  function of the seed;
 - `num_distinct(epochs)`: how many different images that many epochs show.
 """
 
@@ -17,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gdd_keras.config import InputError
 from gdd_keras.data.pipeline import BatchSampler
 from gdd_keras.sampling import image_drawer
 
@@ -25,6 +27,7 @@ __all__ = [
     "GeneratorStream",
     "MAX_BATCH_SIZE",
     "RealStream",
+    "SoftLabelled",
     "balanced_batch_size",
     "first_real_images",
     "generated_set",
@@ -189,6 +192,36 @@ class FixedSet:
     def num_distinct(self, epochs):
         """Counts the set of the last `reset`, whatever the epochs."""
         return self._num_distinct
+
+
+class SoftLabelled:
+    """A source of generated images with the soft labels of their generator.
+
+    Args:
+        source: Any of the sources above, or one like them.
+        generator: `DistilledGenerator`.
+
+    Raises:
+        InputError: If the generator gives no soft labels.
+    """
+
+    def __init__(self, source, generator):
+        if not getattr(generator, "has_soft_labels", False):
+            raise InputError(
+                "`eval_labels` may be soft for an export that gives soft "
+                f"labels. Received: {getattr(generator, 'path', generator)}. "
+                "Distil with `--soft-labels`, or score with hard labels."
+            )
+        self._source = source
+        self._generator = generator
+        self.images_per_epoch = source.images_per_epoch
+        self.batch_size = source.batch_size
+        self.reset = source.reset
+        self.num_distinct = source.num_distinct
+
+    def examples(self, start, count):
+        images, _ = self._source.examples(start, count)
+        return images, self._generator.classify(images)
 
 
 def generated_set(generator, ipc):

@@ -23,6 +23,8 @@ _CALL_BYTES = 64 * 2**20
 class EvalTrainer:
     """Trains a classifier on a source with the SGD of the literature.
 
+    On the labels that the source gives, hard or soft.
+
     `v = 0.9 v + (g + 5e-4 w); w = w - rate v` for all trainable weights. The
     weight decay is part of the gradient, unlike the `weight_decay` of Keras
     optimizers, and the rate is no part of the velocity.

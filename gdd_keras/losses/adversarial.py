@@ -69,18 +69,20 @@ def generator_loss(name, generated_scores):
 
 
 def classification_loss(labels, logits):
-    """Returns the mean cross-entropy of integer labels.
+    """Returns the mean cross-entropy of hard or soft labels.
 
     Args:
-        labels: int32 `(batch,)`.
+        labels: int32 `(batch,)`, or float `(batch, num_classes)`:
+            probabilities, of which each row sums to 1.
         logits: float `(batch, num_classes)`.
 
     Returns:
         Scalar, `>= 0`.
     """
     log_probabilities = ops.log_softmax(logits)
-    picked = ops.one_hot(labels, logits.shape[-1]) * log_probabilities
-    return -ops.mean(ops.sum(picked, axis=-1))
+    if len(labels.shape) == 1:
+        labels = ops.one_hot(labels, logits.shape[-1])
+    return -ops.mean(ops.sum(labels * log_probabilities, axis=-1))
 
 
 def _unknown(name):

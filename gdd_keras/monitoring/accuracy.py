@@ -60,7 +60,10 @@ class HeldOutAccuracy(keras.callbacks.Callback):
     ):
         super().__init__()
         self.dataset = dataset
-        self.config = dataclasses.replace(config, protocol="stream")
+        # A network in training has no export that could give soft labels.
+        self.config = dataclasses.replace(
+            config, protocol="stream", eval_labels="hard"
+        )
         self.writer = writer
         self.every_epochs = every_epochs
         self.label_mixing = label_mixing

@@ -55,6 +55,9 @@ def float32_copy(model):
         # Operations such as `keras.ops.clip` have no policy.
         if isinstance(layer, keras.layers.Layer):
             config["dtype"] = "float32"
+        # What a wrapper holds has a policy of its own.
+        if isinstance(layer, keras.layers.Wrapper):
+            config["layer"]["config"]["dtype"] = "float32"
         return type(layer).from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=copy_layer)

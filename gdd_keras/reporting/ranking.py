@@ -32,7 +32,9 @@ def ranking_tables(material):
     blocks = []
     for setting, rows in material.groups.items():
         full = find_full(material, setting)
-        if setting.protocol == "full_size" or full is None:
+        # The scores are defined on hard labels.
+        hard = setting.labels == "hard"
+        if setting.protocol == "full_size" or full is None or not hard:
             continue
         blocks += _table(material, setting, rows, *full)
     return [_EXPLANATION, *blocks] if blocks else []

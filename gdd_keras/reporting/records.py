@@ -40,12 +40,21 @@ class Setting:
     learning_rate: float
     precision: str
     augmentation: str
+    labels: str = "hard"
+
+    @property
+    def arithmetic(self):
+        """Precision, and the labels where they are not hard."""
+        if self.labels == "hard":
+            return self.precision
+        return f"{self.precision}, {self.labels} labels"
 
     @property
     def key(self):
-        """Sorts `stream` first, then the test split, then convnet3."""
+        """Sorts `stream` first, then hard labels, then the test split."""
         return (
             _place(self.protocol, _PROTOCOLS),
+            self.labels != "hard",
             self.split != "test",
             network_key(self.network),
             -self.epochs,

@@ -113,6 +113,7 @@ def read_record(place, num_commands=0, num_environments=0):
             learning_rate=place.get("learning_rate", float, minimum=0),
             precision=place.get("precision", str),
             augmentation=place.get("augmentation", str),
+            labels=place.get("labels", str, "hard"),
         ),
         ipc=None if whole else place.get("ipc", int, minimum=1),
         seed=place.get("seed", int, minimum=0),

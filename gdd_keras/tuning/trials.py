@@ -186,6 +186,8 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             ipc=tuning.trial_ipc,
             num_seeds=tuning.trial_networks,
             eval_epochs=tuning.trial_epochs,
+            # A trial has no export that could give others.
+            eval_labels="hard",
         )
         scores = evaluate_generator(
             generator,
