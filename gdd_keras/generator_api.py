@@ -204,8 +204,9 @@ class DistilledGenerator:
         self._check_soft_labels()
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+            shape = ", ".join(map(str, self.image_shape))
             raise InputError(
-                f"`images` must be uint8 (n, *{self.image_shape}). Received: "
+                f"`images` must be uint8 (n, {shape}). Received: "
                 f"{images.dtype} {images.shape}. Pass what `generate` gives."
             )
         labels = np.empty((len(images), self.num_classes), np.float32)

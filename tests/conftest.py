@@ -75,6 +75,36 @@ def tiny_saved_model(tiny_generator, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_classifier():
+    """Untrained classifier of the tiny generator's images, 0 to 255."""
+    import keras
+    import numpy as np
+
+    images = keras.Input((6, 10, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
+    x = keras.layers.Flatten()(x)
+    model = keras.Model(images, keras.layers.Dense(3, "softmax")(x))
+    rng = np.random.default_rng(1)
+    model.set_weights(
+        [rng.normal(0.0, 0.1, w.shape) for w in model.get_weights()]
+    )
+    return model
+
+
+@pytest.fixture(scope="session")
+def soft_saved_model(tiny_generator, tiny_classifier, tmp_path_factory):
+    """Export of the tiny generator with soft labels; do not change it."""
+    from gdd_keras.export import export_generator
+
+    return export_generator(
+        tiny_generator,
+        tmp_path_factory.mktemp("saved_models") / "soft",
+        {"class_names": ["cat", "dog/wolf", "bird"], "fingerprint": "abc"},
+        classifier=tiny_classifier,
+    )
+
+
+@pytest.fixture(scope="session")
 def compact_generator():
     """Untrained generator of the preset `compact`, 32 x 32, ten classes.
 

@@ -347,3 +347,33 @@ def test_named_packages_are_those_of_the_tests():
     root = pathlib.Path(conversion.__file__).parents[1]
     pinned = (root / "requirements-dev.txt").read_text().splitlines()
     assert set(conversion.ONNX_PACKAGES.split()) <= set(pinned)
+
+
+@pytest.mark.parametrize("weights", ["float32", "float16"])
+def test_soft_labels_go_along(soft_saved_model, tmp_path, weights):
+    before = load_generator(soft_saved_model)
+    images = before.generate([0, 1, 2] * 20)
+    # Twice, since the second time the graph is one that was cut out.
+    first = convert_model(
+        soft_saved_model, "saved_model", tmp_path / "1", weights
+    )
+    again = convert_model(first, "saved_model", tmp_path / "2", weights)
+    for path in (first, again):
+        labels = load_generator(path).soft_labels(images)
+        if weights == "float32":
+            np.testing.assert_array_equal(labels, before.soft_labels(images))
+        else:
+            # Half has eleven digits: 5e-4 of each of 180 products.
+            np.testing.assert_allclose(
+                labels, before.soft_labels(images), atol=0.02
+            )
+            assert (labels != before.soft_labels(images)).any()
+
+
+def test_soft_labels_that_are_not_there(tiny_saved_model, tmp_path):
+    signatures = [*read_metadata(tiny_saved_model)["signatures"], "soft_labels"]
+    model = copied(tiny_saved_model, tmp_path / "1", signatures=signatures)
+    message = "must hold a SavedModel with the signature `soft_labels`"
+    with pytest.raises(InputError, match=message):
+        convert_model(model, "saved_model", tmp_path / "2")
+    assert not (tmp_path / "2").exists()

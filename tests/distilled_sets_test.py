@@ -240,3 +240,43 @@ def test_two_channels_are_no_png(tmp_path, set_format):
     generator = types.SimpleNamespace(image_shape=(8, 8, 2))
     with pytest.raises(InputError, match="of 2 channels. Write `npz`"):
         write_distilled_set(generator, tmp_path / "set", 1, set_format)
+
+
+def test_npz_with_soft_labels(soft_saved_model, tmp_path):
+    generator = load_generator(soft_saved_model)
+    written = write_distilled_set(
+        generator, tmp_path / "set", IPC, soft_labels=True
+    )
+    images, labels = read_npz(written.path)
+    with np.load(written.path / "distilled.npz") as arrays:
+        soft_labels = arrays["soft_labels"]
+    np.testing.assert_array_equal(labels, generator.balanced_labels(IPC))
+    np.testing.assert_array_equal(soft_labels, generator.soft_labels(images))
+
+
+def test_without_being_asked_there_are_no_soft_labels(
+    soft_saved_model, tmp_path
+):
+    written = write_distilled_set(
+        load_generator(soft_saved_model), tmp_path / "set", IPC
+    )
+    with np.load(written.path / "distilled.npz") as arrays:
+        assert set(arrays) == {"images", "labels", "class_names"}
+
+
+@pytest.mark.parametrize("set_format", ["png", "tfrecord", "tfds"])
+def test_soft_labels_need_npz(soft_saved_model, tmp_path, set_format):
+    generator = load_generator(soft_saved_model)
+    message = f"`npz` alone. Received: format={set_format}. Choose `npz`"
+    with pytest.raises(InputError, match=message):
+        write_distilled_set(
+            generator, tmp_path / "set", IPC, set_format, soft_labels=True
+        )
+    assert not (tmp_path / "set").exists()
+
+
+def test_soft_labels_of_a_generator_without(generator, tmp_path):
+    message = "exported with them. Received: .* from_latents. Distil with"
+    with pytest.raises(InputError, match=message):
+        write_distilled_set(generator, tmp_path / "set", 1, soft_labels=True)
+    assert not (tmp_path / "set").exists()

@@ -584,6 +584,16 @@ def refused(capsys, *arguments):
             ("--selection", "random", "herding"),
             "`--selection` chooses the images of the protocol `fixed`",
         ),
+        (("--eval-labels", "warm"), "`eval_labels` must be one of hard, soft"),
+        (
+            ("--eval-labels", "soft"),
+            "for an export that gives soft labels. Received: eval_labels=soft",
+        ),
+        (
+            ("--eval-labels", "soft", "--baselines", "full", "real_stream"),
+            "real images have hard labels. Received: eval_labels=soft, "
+            "--baselines real_stream. Score them",
+        ),
     ],
 )
 def test_bad_settings(model, capsys, arguments, message):

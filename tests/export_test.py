@@ -598,3 +598,36 @@ def test_every_weight_is_stored_once(tiny_generator, tmp_path):
         if shape
     )
     assert stored == tiny_generator.count_params()
+
+
+@pytest.mark.parametrize("batch", [0, 1, 5])
+def test_soft_labels_equal_the_keras_model(
+    soft_saved_model, tiny_classifier, batch
+):
+    images = np.random.default_rng(0).integers(0, 256, (batch, 6, 10, 3))
+    loaded = tf.saved_model.load(str(soft_saved_model))
+    labels = loaded.signatures["soft_labels"](
+        images=tf.constant(images, tf.uint8)
+    )["soft_labels"]
+    assert labels.shape == (batch, 3)
+    expected = tiny_classifier(images.astype("float32"))
+    np.testing.assert_allclose(labels, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_soft_labels_leave_the_images_as_they_are(soft_saved_model, signatures):
+    loaded = tf.saved_model.load(str(soft_saved_model))
+    np.testing.assert_array_equal(
+        generate(loaded.signatures, [0, 1, 2]), generate(signatures, [0, 1, 2])
+    )
+
+
+def test_soft_labels_are_named_in_the_metadata(
+    soft_saved_model, tiny_saved_model
+):
+    named = read_metadata(soft_saved_model)["signatures"]
+    assert named == [
+        *read_metadata(tiny_saved_model)["signatures"],
+        "soft_labels",
+    ]
+    loaded = tf.saved_model.load(str(soft_saved_model))
+    assert set(loaded.signatures) == set(named)

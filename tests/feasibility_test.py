@@ -35,6 +35,14 @@ def test_usual_settings_pass():
         ({"pool": ("os:getcwd",)}, r"function of \(image_shape, num_classes\)"),
         ({"pool": (".x:y",)}, "or `package.module:function`. Received: .x:y"),
         ({"network": "nosuch"}, "^`network`: The network must be one of"),
+        (
+            {"soft_labels": True, "conditioning": "projection"},
+            "`--conditioning auxiliary`. Received: conditioning=projection",
+        ),
+        (
+            {"eval_labels": "soft"},
+            "Received: eval_labels=soft, soft_labels=False. Add `--soft-lab",
+        ),
     ],
 )
 def test_what_no_training_would_survive(settings, message, monkeypatch):
@@ -65,3 +73,15 @@ def test_an_outline_passes_errors_on():
 
 def fail(message):
     raise InputError(message)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"soft_labels": True, "eval_labels": "soft"},
+        {"soft_labels": True},
+        {"eval_labels": "soft", "num_seeds": 0},
+    ],
+)
+def test_soft_labels_that_can_be_given(settings):
+    check_training(make_config("tiny", **settings), SHAPE, 10)

@@ -74,6 +74,7 @@ def test_help_needs_no_tensorflow():
             "`--runner` must be a runner of Beam",
         ),
         (("--ipc", "1"), "absent, which does not exist"),
+        (("--soft-labels",), "absent, which does not exist"),
     ],
 )
 def test_bad_input_is_refused_without_tensorflow(tmp_path, arguments, message):

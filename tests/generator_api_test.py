@@ -296,3 +296,57 @@ def test_another_saved_model(tiny_saved_model, tmp_path):
     tf.saved_model.save(module, copy, signatures=module.double)
     with pytest.raises(InputError, match="takes first_index, labels, seed"):
         load_generator(copy)
+
+
+@pytest.fixture(scope="module")
+def soft_generator(soft_saved_model):
+    return load_generator(soft_saved_model)
+
+
+def test_soft_labels(soft_generator, tiny_classifier):
+    assert soft_generator.has_soft_labels
+    # More than one chunk.
+    images = soft_generator.generate(soft_generator.balanced_labels(100))
+    labels = soft_generator.soft_labels(images)
+    assert labels.shape == (300, 3)
+    assert labels.dtype == np.float32
+    np.testing.assert_allclose(labels.sum(1), 1.0, rtol=1e-5)
+    expected = tiny_classifier(images.astype("float32"))
+    np.testing.assert_allclose(labels, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("ipc", [2, None])
+def test_dataset_with_soft_labels(soft_generator, ipc):
+    dataset = soft_generator.as_dataset(
+        ipc=ipc, seed=4, batch_size=6, soft_labels=True
+    )
+    images, labels = next(iter(dataset))
+    hard = soft_generator.balanced_labels(2)
+    np.testing.assert_array_equal(images, soft_generator.generate(hard, seed=4))
+    np.testing.assert_allclose(
+        labels, soft_generator.soft_labels(images), rtol=1e-5, atol=1e-6
+    )
+    assert dataset.element_spec[1].shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 6, 10, 3), np.float32),
+        np.zeros((2, 6, 10, 1), np.uint8),
+        np.zeros((6, 10, 3), np.uint8),
+    ],
+)
+def test_soft_labels_refuse_other_images(soft_generator, images):
+    message = r"`images` must be uint8 \(n, 6, 10, 3\). Received: "
+    with pytest.raises(InputError, match=message):
+        soft_generator.soft_labels(images)
+
+
+def test_no_soft_labels(generator):
+    assert not generator.has_soft_labels
+    message = "exported with them. Received: .*tiny/1. Distil with `--soft-lab"
+    with pytest.raises(InputError, match=message):
+        generator.soft_labels(generator.generate([0]))
+    with pytest.raises(InputError, match=message):
+        generator.as_dataset(ipc=1, soft_labels=True)

@@ -20,6 +20,7 @@ from gdd_keras.export import read_metadata
 from gdd_keras.generator_api import load_generator
 from gdd_keras.job import distill_dataset
 from gdd_keras.job import estimate_cost
+from gdd_keras.networks import auxiliary_classifier
 from gdd_keras.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_timing")]
@@ -257,3 +258,38 @@ def test_plan_is_made_once(config, toy_dataset, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "state.json").read_text())["plan"] == [
         dataclasses.asdict(first[0])
     ]
+
+
+@pytest.fixture(scope="module")
+def soft(config, toy_dataset, tmp_path_factory):
+    """A job of stage 1 that exports soft labels and is scored with them."""
+    folder = tmp_path_factory.mktemp("soft")
+    config = make_config(
+        base=config, soft_labels=True, eval_labels="soft", distill_steps=0
+    )
+    run = RunDirectory(folder / "run", config)
+    return run, distill_dataset(
+        config, run, folder / "models", toy_dataset, verbose=0
+    )
+
+
+def test_soft_labels_are_the_discriminators(soft, toy_dataset):
+    run, result = soft
+    (stage,) = training.build_stages(run.config, toy_dataset)
+    training.train_stage(
+        stage,
+        training.Plan(**run.state["plan"][0]),
+        run,
+        run.config,
+        verbose=0,
+    )
+    images = toy_dataset.test.images
+    found = load_generator(result.export).soft_labels(images)
+    expected = auxiliary_classifier(stage.trainer.discriminator)(images)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_scores_say_their_labels(soft, finished):
+    for (_, result), labels in ((soft, "soft"), (finished, "hard")):
+        (score,) = read_metadata(result.export)["scores"]
+        assert score["labels"] == labels == result.summary["labels"]

@@ -230,9 +230,11 @@ def _parsed(file):
 
 
 def _find(entries, entry, key):
-    wanted = [entry[name] for name in key]
+    def identity(entry):
+        return [entry.get(name, SCORE_DEFAULTS.get(name)) for name in key]
+
+    wanted = identity(entry)
     for known in entries:
-        full = {**SCORE_DEFAULTS, **known}
-        if [full.get(name) for name in key] == wanted:
+        if identity(known) == wanted:
             return known
     return None

@@ -25,6 +25,7 @@ from gdd_keras.evaluation import format_accuracy
 from gdd_keras.evaluation import summarize
 from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.evaluation.protocols import score_fields
+from gdd_keras.evaluation.sources import SoftLabelled
 from gdd_keras.evaluation.sources import balanced_batch_size
 from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
@@ -625,3 +626,74 @@ class TestSummarize:
             other = make_score(0.5, **{field: value})
             with pytest.raises(ValueError, match="2 scores that differ"):
                 summarize([make_score(0.5), other])
+
+
+class Labeller:
+    """Gives images labels by a function, as an export would."""
+
+    has_soft_labels = True
+
+    def __init__(self, classify):
+        self.classify = classify
+
+
+def source_of(protocol, generator):
+    if protocol == "stream":
+        return GeneratorStream(generator, 2)
+    return FixedSet(generated_set(generator, 2), 2 * CLASSES)
+
+
+@pytest.mark.parametrize("protocol", ["stream", "fixed"])
+def test_soft_labels_are_those_of_the_images(generator, protocol):
+    def classify(images):
+        brightness = tf.reduce_mean(tf.cast(images, tf.float32), (1, 2, 3))
+        return tf.stack([brightness, 0.0 * brightness, -brightness], axis=1)
+
+    hard = source_of(protocol, generator)
+    source = SoftLabelled(source_of(protocol, generator), Labeller(classify))
+    assert source.images_per_epoch == hard.images_per_epoch
+    assert source.batch_size == hard.batch_size
+    for either in (hard, source):
+        either.reset(5)
+    place = tf.constant(6, tf.int64), tf.constant(12, tf.int64)
+    images, labels = source.examples(*place)
+    np.testing.assert_array_equal(images, hard.examples(*place)[0])
+    np.testing.assert_array_equal(labels, classify(images))
+    assert source.num_distinct(4) == hard.num_distinct(4)
+
+
+def test_certain_soft_labels_teach_as_hard_ones(generator):
+    hard = GeneratorStream(generator, 2)
+
+    class Certain(SoftLabelled):
+        def examples(self, start, count):
+            images, labels = hard.examples(start, count)
+            return images, tf.one_hot(labels, CLASSES)
+
+    trained = []
+    for source in (hard, Certain(hard, Labeller(None))):
+        keras.utils.set_random_seed(0)
+        model = linear(SHAPE, CLASSES)
+        before = model.get_weights()
+        source.reset(1)
+        trainer = EvalTrainer(model, source, 5, 0.1, "crop")
+        loss = trainer.train(1)
+        trained.append([loss, *model.get_weights()])
+        assert (model.get_weights()[0] != before[0]).any()
+    for first, second in zip(*trained, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)
+
+
+def test_soft_labels_need_an_export(dataset, generator):
+    config = EvaluationConfig(ipc=2, eval_labels="soft", network=LINEAR)
+    message = "`eval_labels` may be soft for an export that gives soft labels"
+    with pytest.raises(InputError, match=message):
+        evaluate_generator(generator, dataset, config)
+
+
+def test_real_images_have_hard_labels(dataset):
+    config = EvaluationConfig(
+        ipc=2, eval_labels="soft", network=LINEAR, eval_epochs=1, num_seeds=1
+    )
+    (score,) = evaluate_real(dataset, config, verbose=0)
+    assert score.labels == "hard"

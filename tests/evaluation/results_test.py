@@ -241,3 +241,14 @@ def test_no_folder(folder):
     ):
         results.add_record(record())
     assert folder.read_text() == "precious"
+
+
+def test_records_that_name_no_labels_have_hard_ones(folder):
+    results = Results(folder, DATASET)
+    results.add_record(record())
+    assert results.find(record(labels="hard")) is not None
+    assert results.find(record(labels="soft")) is None
+    results.add_record(record(0.9, labels="hard"))
+    results.add_record(record(0.8, labels="soft"))
+    accuracies = [entry["accuracy"] for entry in content(folder)["records"]]
+    assert accuracies == [0.5, 0.8]

@@ -127,3 +127,22 @@ def test_classification_loss_closed_forms():
     certain = 1e4 * keras.ops.one_hot(labels, 2)
     assert float(classification_loss(labels, certain)) == 0.0
     assert np.isfinite(classification_loss(1 - labels, certain))
+
+
+def test_classification_loss_of_soft_labels():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(6, 4)).astype("float32")
+    labels = generator.dirichlet(np.ones(4), 6).astype("float32")
+    exponents = np.exp(logits.astype("float64"))
+    shares = exponents / exponents.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        classification_loss(labels, logits),
+        -(labels * np.log(shares)).sum(axis=1).mean(),
+        rtol=1e-6,
+    )
+    certain = np.array([0, 3, 1, 1, 2, 0], "int32")
+    np.testing.assert_allclose(
+        classification_loss(np.eye(4, dtype="float32")[certain], logits),
+        classification_loss(certain, logits),
+        rtol=1e-6,
+    )

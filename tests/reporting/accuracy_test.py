@@ -74,6 +74,7 @@ def test_order_of_rows(material, record):
         ({"epochs": 10}, "10 epochs"),
         ({"augmentation": "dsa"}, "dsa"),
         ({"precision": "mixed_bfloat16"}, "mixed_bfloat16"),
+        ({"labels": "soft"}, "float32, soft labels"),
         ({"learning_rate": 0.1}, ""),
     ],
 )

@@ -89,3 +89,15 @@ def test_nearest_full_data(material, record):
         ]
     )
     assert rows(ranking_tables(found)) == [["gdd", "10", "0.5000", "0.3000"]]
+
+
+def test_soft_labels_are_not_ranked(material, record):
+    soft = [
+        {**entry, "labels": "soft"}
+        for entry in entries(record)
+        if entry["method"] == "gdd"
+    ]
+    commands = ["a", "b"]
+    hard = ranking_tables(material(entries(record), commands=commands))
+    both = material([*entries(record), *soft], commands=commands)
+    assert ranking_tables(both) == hard
