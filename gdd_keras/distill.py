@@ -150,10 +150,13 @@ def _print_last_screen(result):
         from gdd_keras.evaluation import format_accuracy
 
         summary = result.summary
+        # Summaries of before soft labels do not say it.
+        soft = summary.get("labels", "hard") != "hard"
         print(
             f"  accuracy {format_accuracy(summary)} on the "
             f"{summary['split']} split; {summary['protocol']} protocol, IPC "
             f"{summary['ipc']}, {summary['network']}, "
+            f"{'soft labels, ' if soft else ''}"
             f"{summary['distinct_images']:,} distinct images each"
         )
     print(f"  model   {result.export}")

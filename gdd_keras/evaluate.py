@@ -286,16 +286,16 @@ def _check_labels(settings, models, baselines):
         raise InputError(
             "`eval_labels` may be soft for generators alone; real images have "
             f"hard labels. Received: eval_labels={settings.eval_labels}, "
-            f"--baselines {' '.join(real)}. Score them by a command of their "
-            "own."
+            f"--baselines {' '.join(real)}. Pass `--eval-labels hard`, or "
+            "score them by a command of their own."
         )
     for directory, metadata in models.values():
         if "soft_labels" not in metadata["signatures"]:
             raise InputError(
                 "`eval_labels` may be soft for an export that gives soft "
                 f"labels. Received: eval_labels={settings.eval_labels}, "
-                f"{directory}. Distil with `--soft-labels`, or score with "
-                "hard labels."
+                f"{directory}. Pass `--eval-labels hard`, or distil with "
+                "`--soft-labels`."
             )
 
 

@@ -13,7 +13,7 @@ from gdd_keras.networks import outline
 from gdd_keras.strategy import open_strategy
 from gdd_keras.training import build_networks
 
-__all__ = ["check_soft_labels", "check_training"]
+__all__ = ["check_training"]
 
 _FLOAT_BYTES = 4
 # Weights, Adam's two moments and gradients; of generator and encoder also
@@ -35,7 +35,7 @@ def check_training(config, image_shape, num_classes):
             devices cannot share out a batch, the networks cannot fit into
             the memory, or there is nothing to give soft labels.
     """
-    check_soft_labels(config)
+    _check_soft_labels(config)
     open_strategy(config.run.strategy, config.cgan.batch_size)
     # A GPU has memory of its own, and TensorFlow says when it is full.
     if not tf.config.list_physical_devices("GPU"):
@@ -54,15 +54,8 @@ def check_training(config, image_shape, num_classes):
         )
 
 
-def check_soft_labels(config):
-    """Refuses soft labels without a network that gives them.
-
-    Args:
-        config: `Config`.
-
-    Raises:
-        InputError: Saying which setting lacks which.
-    """
+def _check_soft_labels(config):
+    """Refuses soft labels without a network that gives them."""
     if not config.generation.soft_labels:
         evaluation = config.evaluation
         if evaluation.num_seeds and evaluation.eval_labels != "hard":

@@ -297,6 +297,7 @@ class DistilledGenerator:
         Returns:
             float32 tensor `(n, num_classes)`; see `soft_labels`.
         """
+        self._check_soft_labels()
         outputs = self._classify(images=tf.convert_to_tensor(images, tf.uint8))
         return tf.ensure_shape(outputs["soft_labels"], [None, self.num_classes])
 

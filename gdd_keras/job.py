@@ -18,6 +18,7 @@ from gdd_keras.export import update_metadata
 from gdd_keras.files import write_bytes
 from gdd_keras.generator_api import load_generator
 from gdd_keras.latents import fitted_generator
+from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import method_name
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
@@ -261,18 +262,13 @@ def _export(run, trainer, config, dataset, saved_models):
         ),
         config.generation.label_mixing,
         config.generation.weights,
-        exported_classifier(trainer, config),
+        _classifier(trainer, config),
     )
     run.save(export=str(version))
 
 
-def exported_classifier(trainer, config):
-    """Returns what gives soft labels in the export, or `None`.
-
-    Args:
-        trainer: `ConditionalGAN`, trained.
-        config: `Config`.
-    """
+def _classifier(trainer, config):
+    """Returns what gives soft labels in the export, or `None`."""
     if not config.generation.soft_labels:
         return None
     return auxiliary_classifier(trainer.discriminator)
@@ -335,7 +331,7 @@ def _score(run, dataset, config, step, verbose):
         verbose=verbose,
         method=method_name(dataclasses.asdict(config)),
         earlier=[
-            Score(**{name: entry[name] for name in names if name in entry})
+            Score(**{n: entry.get(n, SCORE_DEFAULTS.get(n)) for n in names})
             for entry in run.state.get("scores", ())
         ],
         on_score=keep,

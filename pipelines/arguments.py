@@ -82,6 +82,12 @@ def read_settings(arguments):
             "`num_seeds` must be an integer >= 1 in a pipeline, which judges "
             "each generator. Received: num_seeds=0."
         )
+    if config.evaluation.eval_labels != "hard":
+        raise InputError(
+            "`eval_labels` must be hard in a pipeline: a generator is judged "
+            "beside the one in use, which may give no others. Received: "
+            f"eval_labels={config.evaluation.eval_labels}."
+        )
     checked_integer("--distilled-ipc", arguments.distilled_ipc, 0, 10**9)
     space = {}
     if arguments.no_search:

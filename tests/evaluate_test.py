@@ -592,7 +592,7 @@ def refused(capsys, *arguments):
         (
             ("--eval-labels", "soft", "--baselines", "full", "real_stream"),
             "real images have hard labels. Received: eval_labels=soft, "
-            "--baselines real_stream. Score them",
+            "--baselines real_stream. Pass `--eval-labels hard`, or",
         ),
     ],
 )

@@ -360,7 +360,12 @@ class Benchmark:
 
     def _row_config(self, row):
         if row.protocol == "full_size":
-            return reference_config(self._config)
+            config = reference_config(self._config)
+            if row.method not in self._generators:
+                return config
+            return dataclasses.replace(
+                config, eval_labels=self._config.eval_labels
+            )
         return dataclasses.replace(
             self._config,
             protocol=row.protocol,

@@ -23,6 +23,7 @@ from gdd_keras.evaluation.protocols import score_fields
 from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.files import new_directory
 from gdd_keras.files import write_json
+from gdd_keras.metadata import SCORE_DEFAULTS
 
 __all__ = [
     "REFERENCE_NETWORK",
@@ -110,7 +111,7 @@ def load_reference(dataset, config, cache, seed=0, split="test", progress=None):
     model = scorer.trainer.model
     for folder in sorted(pathlib.Path(cache).glob("reference-*")):
         known = json.loads((folder / "reference.json").read_text())
-        if known["identity"] == identity:
+        if {**SCORE_DEFAULTS, **known["identity"]} == identity:
             model.load_weights(folder / "model.weights.h5")
             score = dataclasses.replace(
                 Score(**known["score"]),

@@ -38,6 +38,9 @@ MAX_BATCH_SIZE = 256
 # Not the streams of `BatchSampler` that trained the generator.
 _EVALUATION_STREAM = 2
 
+# Images that get soft labels at once.
+_LABELLED_AT_ONCE = 64
+
 # Images of a stored set that are made at once.
 _CHUNK_SIZE = 1024
 
@@ -210,7 +213,7 @@ class SoftLabelled:
             raise InputError(
                 "`eval_labels` may be soft for an export that gives soft "
                 f"labels. Received: {getattr(generator, 'path', generator)}. "
-                "Distil with `--soft-labels`, or score with hard labels."
+                "Pass `--eval-labels hard`, or distil with `--soft-labels`."
             )
         self._source = source
         self._generator = generator
@@ -221,7 +224,25 @@ class SoftLabelled:
 
     def examples(self, start, count):
         images, _ = self._source.examples(start, count)
-        return images, self._generator.classify(images)
+        return images, self._classify(images)
+
+    def _classify(self, images):
+        """Returns soft labels, made of few images at once.
+
+        Those of many steps come together, and all that the classifier's
+        layers make of them would fill the memory.
+        """
+        count = tf.shape(images)[0]
+        padding = -count % _LABELLED_AT_ONCE
+        padded = tf.pad(images, [[0, padding], [0, 0], [0, 0], [0, 0]])
+        labels = tf.map_fn(
+            self._generator.classify,
+            tf.reshape(padded, (-1, _LABELLED_AT_ONCE, *images.shape[1:])),
+            fn_output_signature=tf.float32,
+            parallel_iterations=1,
+        )
+        labels = tf.reshape(labels, (-1, self._generator.num_classes))
+        return labels[:count]
 
 
 def generated_set(generator, ipc):

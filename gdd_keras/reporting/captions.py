@@ -29,7 +29,7 @@ def heading(setting, *parts):
         f"{setting.split} split",
         f"{count(setting.epochs)} epochs",
         setting.augmentation,
-        setting.arithmetic,
+        setting.numbers,
     ]
     return escape(", ".join(parts))
 
@@ -50,7 +50,7 @@ def caption(setting, cells, network=None):
         f"standard deviation over n networks. {escape(setting.protocol)}: "
         f"{schedule}; {network}, trained from scratch, last of "
         f"{count(setting.epochs)} epochs; augmentation "
-        f"{escape(setting.augmentation)}; {escape(setting.arithmetic)}; "
+        f"{escape(setting.augmentation)}; {escape(setting.numbers)}; "
         f"{seeds_text(cells)}. Distinct images are those that each network was "
         "shown."
     )

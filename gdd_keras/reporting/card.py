@@ -90,7 +90,8 @@ def build_card(directory, material):
         f"{metadata['num_classes']} classes: "
         f"{', '.join(map(escape, metadata['class_names']))}. A TensorFlow "
         f"SavedModel of {count(metadata.get('num_parameters'))} weights, made "
-        "by gdd_keras to be stored or sent in the place of the images.",
+        "by gdd_keras to be stored or sent in the place of the images."
+        f"{_soft_labels(metadata)}",
         fenced(use, "python"),
         "## Data",
         dataset_line(own.results.dataset),
@@ -111,6 +112,15 @@ def build_card(directory, material):
     blocks += ["## Machines", *machine_table(own)]
     blocks += ["## Commands", *_used_commands(own)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _soft_labels(metadata):
+    """Says that there are soft labels; their classifier is not counted."""
+    if "soft_labels" not in metadata["signatures"]:
+        return ""
+    return (
+        " A classifier of real images beside it gives the images soft labels."
+    )
 
 
 def _recipe(metadata):

@@ -44,7 +44,7 @@ def accuracy_figure(material):
             label_points(axes, sorted({i for c in rows.values() for i in c}))
             axes.set_title(
                 f"{setting.protocol}, {setting.network}\n{setting.split}, "
-                f"{setting.epochs} epochs, {setting.arithmetic}"
+                f"{setting.epochs} epochs, {setting.numbers}"
             )
             axes.set_xlabel("images per class")
             axes.set_ylabel("accuracy, %")
@@ -87,7 +87,7 @@ def weight_figure(material):
             axes.set_title(
                 f"{setting.protocol}, IPC {column.ipc}, {setting.network}\n"
                 f"{setting.split}, {setting.epochs} epochs, "
-                f"{setting.arithmetic}"
+                f"{setting.numbers}"
             )
             axes.set_ylabel("accuracy, %")
     return result[0], records

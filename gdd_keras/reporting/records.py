@@ -43,8 +43,8 @@ class Setting:
     labels: str = "hard"
 
     @property
-    def arithmetic(self):
-        """Precision, and the labels where they are not hard."""
+    def numbers(self):
+        """Precision, and what the labels are where they are not hard."""
         if self.labels == "hard":
             return self.precision
         return f"{self.precision}, {self.labels} labels"

@@ -1,10 +1,12 @@
 """Folders of runs, as the report needs them."""
 
 import dataclasses
+import json
 import pathlib
 
 from gdd_keras.config import Config
 from gdd_keras.config import InputError
+from gdd_keras.config import config_from_json
 from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import read_metadata
 from gdd_keras.reporting.curves import read_curves
@@ -124,7 +126,7 @@ def _read_export(run):
             run.notes.append(f"The export of the run {run.name}: {error}")
             return
         # Elsewhere the same path can hold another generator.
-        if metadata.get("config") == run.config:
+        if _with_defaults(metadata.get("config")) == _with_defaults(run.config):
             run.export = file.parent
             run.metadata = metadata
             run.records = records
@@ -133,6 +135,17 @@ def _read_export(run):
         f"The generator of the run {run.name}, {export}, is not there any "
         "more: its size and scores are not shown."
     )
+
+
+def _with_defaults(config):
+    """Returns a config as a `Config`, whichever version wrote it.
+
+    As it is if it cannot be read.
+    """
+    try:
+        return config_from_json(json.dumps(config))
+    except InputError:
+        return config
 
 
 def _records(metadata, file):

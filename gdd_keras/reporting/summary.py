@@ -135,6 +135,8 @@ def _best(generators):
 def _beside(setting, others):
     """Says what the other rows of the same column give."""
     by_name = {row.method: cell for row, cell in others.items()}
+    if setting.labels != "hard":
+        return f"{escape(setting.labels)} labels, which real images have not"
     if setting.protocol == "stream":
         if CEILING not in by_name:
             return "ceiling not measured"

@@ -11,6 +11,7 @@ __all__ = ["WeightColumn", "weight_columns"]
 # Settings with no part in what a generator makes, and those that may differ.
 _WITHOUT_PART = {
     "data": ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout"),
+    "generation": ("soft_labels",),
     "matching": ("omega_l", "distill_steps", "distill_seed"),
     "run": ("seed", "preset"),
 }

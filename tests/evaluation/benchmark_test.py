@@ -11,6 +11,7 @@ from gdd_keras.config import EvaluationConfig
 from gdd_keras.config import InputError
 from gdd_keras.evaluation import Score
 from gdd_keras.evaluation import benchmark
+from gdd_keras.evaluation.baselines import generator_source
 from gdd_keras.evaluation.benchmark import Benchmark
 from gdd_keras.evaluation.benchmark import Row
 from gdd_keras.evaluation.benchmark import plan_rows
@@ -503,3 +504,24 @@ def test_audit_has_no_unseen_images_where_they_are_the_held_out_ones(
     )
     make(split="validation").audit(["gan"])
     assert [e["method"] for e in stored(tmp_path)["audit"]] == ["gan", "random"]
+
+
+def test_labels_of_a_full_size_row(make, pretend_scores, monkeypatch):
+    pretend_scores()
+    asked = []
+
+    def source(generator, dataset, config, protocol, *others):
+        asked.append((protocol, config.eval_labels))
+        return generator_source(
+            generator,
+            dataset,
+            dataclasses.replace(config, eval_labels="hard"),
+            protocol,
+            *others,
+        )
+
+    monkeypatch.setattr(benchmark, "generator_source", source)
+    rows = plan_rows(["gan"], networks=[LINEAR], ipcs=[1], full_size=True)
+    records = make(eval_labels="soft").run(rows)
+    assert asked == [("stream", "soft"), ("full_size", "soft")]
+    assert {record["labels"] for record in records} == {"soft"}

@@ -22,6 +22,7 @@ from gdd_keras.evaluation import evaluate_generator
 from gdd_keras.evaluation import evaluate_real
 from gdd_keras.evaluation import evaluate_source
 from gdd_keras.evaluation import format_accuracy
+from gdd_keras.evaluation import sources
 from gdd_keras.evaluation import summarize
 from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.evaluation.protocols import score_fields
@@ -632,6 +633,7 @@ class Labeller:
     """Gives images labels by a function, as an export would."""
 
     has_soft_labels = True
+    num_classes = CLASSES
 
     def __init__(self, classify):
         self.classify = classify
@@ -644,7 +646,7 @@ def source_of(protocol, generator):
 
 
 @pytest.mark.parametrize("protocol", ["stream", "fixed"])
-def test_soft_labels_are_those_of_the_images(generator, protocol):
+def test_soft_labels_are_those_of_the_images(generator, protocol, monkeypatch):
     def classify(images):
         brightness = tf.reduce_mean(tf.cast(images, tf.float32), (1, 2, 3))
         return tf.stack([brightness, 0.0 * brightness, -brightness], axis=1)
@@ -655,6 +657,8 @@ def test_soft_labels_are_those_of_the_images(generator, protocol):
     assert source.batch_size == hard.batch_size
     for either in (hard, source):
         either.reset(5)
+    # More than are labelled at once.
+    monkeypatch.setattr(sources, "_LABELLED_AT_ONCE", 5)
     place = tf.constant(6, tf.int64), tf.constant(12, tf.int64)
     images, labels = source.examples(*place)
     np.testing.assert_array_equal(images, hard.examples(*place)[0])

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -293,3 +294,24 @@ def test_count_forgetting_needs_epochs_and_images():
             InputError, match=r"must be \(epochs, images\). Received: shape \("
         ):
             count_forgetting(history)
+
+
+def test_a_reference_of_before_soft_labels_is_found(
+    toy_dataset, quick, tmp_path
+):
+    load_reference(toy_dataset, CONFIG, tmp_path)
+    (file,) = tmp_path.glob("reference-*/reference.json")
+    known = json.loads(file.read_text())
+    for part in known.values():
+        assert part.pop("labels") == "hard"
+    file.write_text(json.dumps(known))
+    found = load_reference(toy_dataset, CONFIG, tmp_path)
+    assert quick.calls == 1
+    assert found.score.labels == "hard"
+
+
+def test_soft_labels_make_no_other_reference(toy_dataset, quick, tmp_path):
+    load_reference(toy_dataset, CONFIG, tmp_path)
+    soft = dataclasses.replace(CONFIG, eval_labels="soft")
+    load_reference(toy_dataset, soft, tmp_path)
+    assert quick.calls == 1

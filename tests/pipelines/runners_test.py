@@ -284,6 +284,10 @@ def test_compiles_for_vertex(tfx_python, tmp_path):
         (["--num-seeds", "0"], "`num_seeds` must be an integer >= 1"),
         (["--distilled-ipc", "-1"], "`--distilled-ipc` must be an integer"),
         (
+            ["--soft-labels", "--eval-labels", "soft"],
+            "`eval_labels` must be hard in a pipeline",
+        ),
+        (
             ["--omega-g", "0", "--omega-l", "0"],
             "There must be something to search",
         ),

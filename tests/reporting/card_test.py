@@ -4,6 +4,8 @@ import pytest
 
 from gdd_keras.config import InputError
 from gdd_keras.metadata import model_digest
+from gdd_keras.metadata import read_metadata
+from gdd_keras.metadata import update_metadata
 from gdd_keras.report import main
 from gdd_keras.reporting.card import build_card
 from gdd_keras.reporting.card import write_card
@@ -167,3 +169,11 @@ def test_generator_without_figures(model, results, records, results_folder):
 def test_arguments_are_refused(arguments, message, folder, capsys):
     assert main([str(folder), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_soft_labels_are_mentioned(model, records, card_of):
+    sentence = "A classifier of real images beside it gives the images soft"
+    assert sentence not in card_of(model, records("mine", [0.5]))
+    signatures = [*read_metadata(model)["signatures"], "soft_labels"]
+    update_metadata(model, signatures=signatures)
+    assert sentence in card_of(model, records("mine", [0.5]))

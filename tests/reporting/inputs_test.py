@@ -57,6 +57,16 @@ def test_export_is_found_above_runs(run_folder, export, config, monkeypatch):
     assert read_inputs([relative]).results.methods["toy"]["num_bytes"] == 4_800
 
 
+def test_export_of_a_later_version_is_found(run_folder, export, config):
+    export(config())
+    run = run_folder(export="saved_models/toy/1")
+    file = run / "config.json"
+    old = json.loads(file.read_text())
+    del old["generation"]["soft_labels"], old["evaluation"]["eval_labels"]
+    file.write_text(json.dumps(old))
+    assert read_inputs([run]).results.methods["toy"]["num_bytes"] == 4_800
+
+
 @pytest.mark.parametrize("other", [True, False])
 def test_missing_export_is_noted(run_folder, export, config, other):
     if other:

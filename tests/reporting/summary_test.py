@@ -93,3 +93,16 @@ def test_nothing_measured(material, record):
     expected = "No accuracy of a generator was measured."
     assert summary(material()) == expected
     assert summary(material([record("random", 0.5)], generators=())) == expected
+
+
+def test_hard_labels_come_first(material, records):
+    soft = records("gdd", [0.9, 0.9, 0.9], labels="soft")
+    hard = summary(
+        material([*records("gdd", [0.5]), *soft], generators=("gdd",))
+    )
+    assert "gdd 50.00 (one network)" in hard
+    assert "90.00" not in hard
+    alone = summary(material(soft, generators=("gdd",)))
+    assert "gdd 90.00" in alone
+    assert "soft labels, which real images have not" in alone
+    assert "not measured" not in alone

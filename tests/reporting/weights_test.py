@@ -34,6 +34,7 @@ def test_steps_seed_and_paths_may_differ(material, config, record):
     changes = {
         0: {"matching": {"distill_steps": 50}, "run": {"seed": 9}},
         1: {"data": {"data_dir": "/elsewhere"}, "evaluation": {"ipc": 50}},
+        2: {"generation": {"soft_labels": True}},
     }
     found = weighted(material, config, record, [0.1, 0.0, 0.01], changes)
     assert len(weight_columns(found)) == 1
