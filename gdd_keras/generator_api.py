@@ -187,8 +187,7 @@ class DistilledGenerator:
         """Returns how probable each class is for each image.
 
         By the class head of the discriminator, which was trained on real
-        images; a network learns more from these than from the label alone
-        (docs/results.md).
+        images; docs/results.md tells what networks gain by them.
 
         Args:
             images: uint8 `(n, height, width, channels)`, for instance from
@@ -288,6 +287,8 @@ class DistilledGenerator:
         )
         return tf.ensure_shape(outputs["images"], [None, *self.image_shape])
 
+    # There is nothing to convert, and the conversion mistakes the method.
+    @tf.autograph.experimental.do_not_convert
     def classify(self, images):
         """Calls the signature `soft_labels`, eagerly or inside a graph.
 

@@ -383,8 +383,15 @@ def test_lazy_penalty_equals_a_plain_reference():
         twin.discriminator.trainable_variables,
         strict=True,
     ):
+        first, second = values([a, b])
+        # Three steps let rounding grow, to 4e-6 of the largest weight on a
+        # processor without AVX-512.
         np.testing.assert_allclose(
-            *values([a, b]), rtol=1e-3, atol=3e-5, err_msg=a.path
+            first,
+            second,
+            rtol=1e-3,
+            atol=3e-5 + 1e-5 * np.abs(second).max(),
+            err_msg=a.path,
         )
     assert logs["gradient_penalty"] > 0.0
 

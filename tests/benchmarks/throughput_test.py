@@ -38,7 +38,9 @@ def test_parts_and_their_figures(tmp_path, capsys, monkeypatch):
             rel=0.05,
         )
         assert part["share_of_convolution_ceiling"] == pytest.approx(
-            part["gflops"] / ceiling, rel=0.05
+            # The tiny ceiling of this test is rounded to a thousandth.
+            part["gflops"] / ceiling,
+            rel=0.05 + 0.0005 / ceiling,
         )
     assert "multiply_adds_per_image" not in parts["input pipeline"]
     shown = capsys.readouterr().out

@@ -503,6 +503,7 @@ class TestScoreFields:
             "learning_rate": 0.01,
             "augmentation": "dsa_digits",
             "precision": "mixed_bfloat16",
+            "labels": "hard",
             "split": "validation",
         }
         own = {"seed", "distinct_images", "accuracy", "seconds"}
