@@ -25,6 +25,7 @@ __all__ = [
     "GenerationConfig",
     "InputError",
     "LABEL_TYPES",
+    "LabellerConfig",
     "MatchingConfig",
     "NetworkConfig",
     "POOL_NETWORKS",
@@ -422,6 +423,13 @@ class MatchingConfig(_Section):
     distill_discriminator_learning_rate: float = option(
         2e-4, "Adam's rate for the discriminator in stage 2.", above=0.0
     )
+    drawn_share: float = option(
+        0.0,
+        "Share of the generated images of stage 2 whose latents are drawn as "
+        "in the export; the others are made from real images.",
+        minimum=0.0,
+        below=1.0,
+    )
     matching_augmentation: str = option(
         "auto",
         "Differentiable augmentation shared by real and generated pairs.",
@@ -462,8 +470,27 @@ class GenerationConfig(_Section):
     )
     soft_labels: bool = option(
         False,
-        "Export the discriminator's class head too: it gives every image a "
-        "probability for each class. Needs `--conditioning auxiliary`.",
+        "Export a labeller too: a small network, trained on the real images "
+        "before all else, that gives every image a probability for each "
+        "class.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LabellerConfig(_Section):
+    """The labeller, which gives the soft labels of an export."""
+
+    labeller_steps: int = option(
+        2000,
+        "Training steps of the labeller, of about 256 real images.",
+        minimum=1,
+        maximum=_MANY_STEPS,
+    )
+    label_temperature: float = option(
+        1.5,
+        "What the labeller's logits are divided by; more makes soft labels "
+        "softer.",
+        above=0.0,
     )
 
 
@@ -610,6 +637,9 @@ class Config:
     matching: MatchingConfig = dataclasses.field(default_factory=MatchingConfig)
     generation: GenerationConfig = dataclasses.field(
         default_factory=GenerationConfig
+    )
+    labeller: LabellerConfig = dataclasses.field(
+        default_factory=LabellerConfig
     )
     evaluation: EvaluationConfig = dataclasses.field(
         default_factory=EvaluationConfig

@@ -12,6 +12,7 @@ from gdd_keras.losses import logit_matching_loss
 from gdd_keras.networks.work import count_multiply_adds
 from gdd_keras.strategy import batch_rows
 from gdd_keras.strategy import combine
+from gdd_keras.strategy import draw_rows
 from gdd_keras.strategy import local_part
 from gdd_keras.strategy import mean_over_replicas
 from gdd_keras.strategy import num_replicas
@@ -33,6 +34,12 @@ class GenerativeDistiller(ConditionalGAN):
     that eq. 6 and 7 compare two images of one thing, not just of one class.
     The encoder stays as stage 1 left it (eq. 9: only the generator's weights).
 
+    With a `drawn_share`, so many of the generated images have their latents
+    from the mixture of `deployed_generator`, as those that are delivered: the
+    discriminator judges them beside the others, L_CGAN is the mean over both,
+    and the losses of pairs are means over the others. Fit the mixture first,
+    see `gdd_keras.latents`; it does not change, as the encoder does not.
+
     Generator, discriminator and average may be those of a trained
     `ConditionalGAN`; pass its `averaged_generator`'s weights on with
     `continue_from`.
@@ -51,6 +58,8 @@ class GenerativeDistiller(ConditionalGAN):
         matching_augmentation: `"none"`, `"crop"` or `"color_crop"`.
         pool_batches: Batches of `pool_images` that a step will get; for
             `multiply_adds` alone.
+        drawn_share: Share of the generated images whose latents are drawn,
+            0 to below 1; without an encoder all of them are.
         **kwargs: Of `ConditionalGAN`.
     """
 
@@ -72,9 +81,11 @@ class GenerativeDistiller(ConditionalGAN):
         matching_reduction="mean",
         matching_augmentation="none",
         pool_batches=0,
+        drawn_share=0.0,
         **kwargs,
     ):
         super().__init__(generator, discriminator, **kwargs)
+        self.drawn_share = drawn_share if self.encoder is not None else 0.0
         self.pool = pool
         self.omega_g = omega_g
         self.omega_l = omega_l
@@ -163,6 +174,43 @@ class GenerativeDistiller(ConditionalGAN):
         )
         return self._finish_step(losses)
 
+    def _latents(self, real_images, labels):
+        """Returns latents, of which some are drawn, and no losses."""
+        latents, losses = super()._latents(real_images, labels)
+        if not self.drawn_share:
+            return latents, losses
+        mixture = self.deployed_generator.get_layer("latent_mixture")
+        noise = draw_rows(
+            lambda count: tf.random.stateless_normal(
+                (count, self.latent_dim + 1), self._random_seed(6)
+            ),
+            tf.shape(labels)[0],
+        )
+        drawn, _ = self._drawn_rows(tf.shape(labels)[0])
+        draws = mixture([noise, self._one_hot(labels)])
+        return tf.where(drawn[:, None], draws, latents), losses
+
+    def _pairs(self, real_images, generated_images):
+        if not self.drawn_share:
+            return super()._pairs(real_images, generated_images)
+        drawn, pair_share = self._drawn_rows(tf.shape(real_images)[0])
+        drawn = drawn[:, None, None, None]
+        return tf.where(drawn, real_images, generated_images), pair_share
+
+    def _drawn_rows(self, size):
+        """Says which rows have drawn latents: the last ones of a whole batch.
+
+        Returns:
+            bool `(size,)`, and the share of the others in the whole batch.
+        """
+        count, rows = batch_rows(size)
+        pairs = tf.round((1.0 - self.drawn_share) * tf.cast(count, tf.float32))
+        # One pair at least: means over pairs need it.
+        pairs = tf.maximum(pairs, 1.0)
+        rows = tf.range(count) if rows is None else rows
+        pair_share = pairs / tf.cast(count, tf.float32)
+        return tf.cast(rows, tf.float32) >= pairs, pair_share
+
     def _matching_terms(self, data, real_images, generated_images):
         """Trains the network in use, then matches under it.
 
@@ -214,11 +262,14 @@ class GenerativeDistiller(ConditionalGAN):
 
         # A sum over the batch is as many times that over a share, in the
         # mean over replicas that losses and gradients are.
-        factor = num_replicas() if self.matching_reduction == "sum" else 1
+        is_sum = self.matching_reduction == "sum"
         real_logits, real_features = features(real_images)
         with tf.GradientTape() as tape:
             tape.watch(generated_images)
-            logits, local_features = features(generated_images)
+            pairs, pair_share = self._pairs(real_images, generated_images)
+            logits, local_features = features(pairs)
+            # A pair of one image twice adds nothing to the sums.
+            factor = num_replicas() if is_sum else 1.0 / pair_share
             global_loss = factor * logit_matching_loss(
                 real_logits, logits, self.matching_reduction
             )

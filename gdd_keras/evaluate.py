@@ -162,6 +162,7 @@ def _run(arguments, argv):
         from gdd_keras.evaluation.baselines import num_candidates
         from gdd_keras.evaluation.benchmark import Benchmark
         from gdd_keras.evaluation.benchmark import plan_rows
+        from gdd_keras.evaluation.protocols import check_origin
         from gdd_keras.evaluation.results import Results
         from gdd_keras.generator_api import load_generator
 
@@ -186,7 +187,7 @@ def _run(arguments, argv):
     if not models:
         _check_networks(networks, dataset.image_shape, dataset.num_classes)
     for directory, metadata in models.values():
-        _check_same_data(directory, metadata, dataset)
+        check_origin(directory, metadata, dataset)
     if "fixed" in protocols:
         kept = max(ipcs)
         if set(arguments.selection) != {"random"}:
@@ -305,26 +306,6 @@ def _check_networks(networks, image_shape, num_classes):
 
     for network in networks:
         check_network("network", network, image_shape, num_classes)
-
-
-def _check_same_data(directory, metadata, dataset):
-    """Raises `InputError` if the generator stems from other data."""
-    from gdd_keras.evaluation.protocols import check_classes
-
-    check_classes(
-        metadata["image_shape"],
-        metadata["num_classes"],
-        metadata["class_names"],
-        dataset,
-    )
-    expected = metadata.get("fingerprint", dataset.fingerprint)
-    if dataset.fingerprint != expected:
-        raise InputError(
-            f"The data must be those that {directory} was distilled from, "
-            f"fingerprint {expected}. Received: {dataset.source}, fingerprint "
-            f"{dataset.fingerprint}: same shape and classes, but other images "
-            "or labels. Choose that data set, or distil this one."
-        )
 
 
 def _command(argv):

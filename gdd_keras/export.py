@@ -58,7 +58,7 @@ def export_generator(
         weights: `"float32"`, or `"float16"` for half the bytes: matrices are
             stored as half and computed with in float32.
         classifier: `keras.Model` from images to probabilities, as from
-            `gdd_keras.networks.auxiliary_classifier`, or `None`.
+            `gdd_keras.labeller.soft_labeller`, or `None`.
 
     Returns:
         `pathlib.Path` of the new version directory.

@@ -56,19 +56,14 @@ def check_training(config, image_shape, num_classes):
 
 def _check_soft_labels(config):
     """Refuses soft labels without a network that gives them."""
-    if not config.generation.soft_labels:
-        evaluation = config.evaluation
-        if evaluation.num_seeds and evaluation.eval_labels != "hard":
-            raise InputError(
-                "`eval_labels` may be soft for a generator that is exported "
-                "with them. Received: eval_labels=soft, soft_labels=False. "
-                "Add `--soft-labels`, or score with hard labels."
-            )
-    elif config.networks.conditioning != "auxiliary":
+    if config.generation.soft_labels:
+        return
+    evaluation = config.evaluation
+    if evaluation.num_seeds and evaluation.eval_labels != "hard":
         raise InputError(
-            "`soft_labels` needs the class head of `--conditioning "
-            f"auxiliary`. Received: conditioning="
-            f"{config.networks.conditioning}. Leave one of them out."
+            "`eval_labels` may be soft for a generator that is exported "
+            "with them. Received: eval_labels=soft, soft_labels=False. "
+            "Add `--soft-labels`, or score with hard labels."
         )
 
 

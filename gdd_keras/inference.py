@@ -105,7 +105,7 @@ def keras_classifier(classifier):
     """Returns the forward pass of a Keras model from images to probabilities.
 
     Args:
-        classifier: As from `gdd_keras.networks.auxiliary_classifier`.
+        classifier: As from `gdd_keras.labeller.soft_labeller`.
 
     Returns:
         `ImageClassifier`.

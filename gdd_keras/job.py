@@ -15,14 +15,18 @@ from gdd_keras.evaluation import evaluate_generator
 from gdd_keras.evaluation import summarize
 from gdd_keras.export import export_generator
 from gdd_keras.export import update_metadata
+from gdd_keras.files import new_directory
 from gdd_keras.files import write_bytes
 from gdd_keras.generator_api import load_generator
+from gdd_keras.labeller import build_labeller
+from gdd_keras.labeller import describe_labeller
+from gdd_keras.labeller import soft_labeller
+from gdd_keras.labeller import train_labeller
 from gdd_keras.latents import fitted_generator
 from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import method_name
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
-from gdd_keras.networks import auxiliary_classifier
 from gdd_keras.strategy import describe_devices
 from gdd_keras.strategy import scalar
 from gdd_keras.training import Plan
@@ -35,6 +39,7 @@ from gdd_keras.training import training_precision
 
 __all__ = ["JobResult", "distill_dataset", "estimate_cost", "export_metadata"]
 
+_WEIGHTS = "model.weights.h5"
 _STAGE_TITLES = {
     "cgan": "stage 1, conditional GAN",
     "distill": "stage 2, matching",
@@ -113,6 +118,10 @@ def distill_dataset(
         dataset = load_dataset(config.data, config.run.seed)
     if check_same_data(run, dataset, allow_changed_data):
         say("the data changed since this run was started; going on")
+    labeller = None
+    if config.generation.soft_labels:
+        # First, so that a time budget knows what is left for the rest.
+        labeller = _labeller(run, config, dataset, say, verbose)
     stages = build_stages(config, dataset)
     plans = _plans(run, stages, config, dataset, started)
     for line in _describe(dataset, stages, plans, config, score):
@@ -132,7 +141,8 @@ def distill_dataset(
         train_stage(stage, plan, run, config, verbose, profile=profile)
         previous = stage
     if "export" not in run.state:
-        _export(run, stages[-1].trainer, config, dataset, saved_models)
+        trainer = stages[-1].trainer
+        _export(run, trainer, labeller, config, dataset, saved_models)
     say(f"\nexported {run.state['export']}")
     if score and config.evaluation.num_seeds > 0:
         step = scalar(stages[-1].trainer.step)
@@ -156,7 +166,10 @@ def estimate_cost(config, dataset, started):
     plans = plan_training(
         stages, config, dataset, _budget_left(config, started)
     )
-    return _describe(dataset, stages, plans, config)
+    lines = _describe(dataset, stages, plans, config)
+    if config.generation.soft_labels:
+        lines.append(_labeller_line(config, dataset))
+    return lines
 
 
 def _silent(*_):
@@ -245,33 +258,63 @@ def _describe(dataset, stages, plans, config, score=True):
     return lines
 
 
-def _export(run, trainer, config, dataset, saved_models):
+def _labeller_line(config, dataset):
+    """Returns a line that says how the labeller will be trained."""
+    steps = config.labeller.labeller_steps
+    return f"{describe_labeller(dataset, steps)}, before all else"
+
+
+def _labeller(run, config, dataset, say, verbose):
+    """Returns the run's labeller: trained once, then kept."""
+    precision = training_precision(config)
+    if "labeller" in run.state:
+        labeller = build_labeller(dataset, config.run.seed, precision)
+        labeller.load_weights(run.labeller / _WEIGHTS)
+        return labeller
+    started = time.monotonic()
+    say(_labeller_line(config, dataset))
+    labeller, accuracy = train_labeller(
+        dataset,
+        config.labeller.labeller_steps,
+        config.run.seed,
+        precision,
+        verbose,
+    )
+    # A process that was killed may have written it and not noted it.
+    with new_directory(run.labeller, replace=True) as folder:
+        labeller.save_weights(folder / _WEIGHTS)
+    seconds = time.monotonic() - started
+    run.save(labeller=accuracy, seconds=run.state["seconds"] + seconds)
+    say(f"right on {accuracy:.2%} of held-out images")
+    return labeller
+
+
+def _export(run, trainer, labeller, config, dataset, saved_models):
     """Writes grid and SavedModel, and notes where they are."""
     generator = fitted_generator(trainer, dataset.train, config)
     grid = run.path / "samples.png"
     write_bytes(grid, png_bytes(image_grid(generator, config.run.seed)))
+    metadata = export_metadata(
+        config,
+        dataset,
+        {n: stage["steps"] for n, stage in run.state["stages"].items()},
+        run.training_seconds,
+        **_history(run),
+    )
+    classifier = None
+    if labeller is not None:
+        temperature = config.labeller.label_temperature
+        classifier = soft_labeller(labeller, temperature)
+        metadata["labeller"] = {"held_out_accuracy": run.state["labeller"]}
     version = export_generator(
         generator,
         pathlib.Path(saved_models) / dataset.name,
-        export_metadata(
-            config,
-            dataset,
-            {n: stage["steps"] for n, stage in run.state["stages"].items()},
-            run.training_seconds,
-            **_history(run),
-        ),
+        metadata,
         config.generation.label_mixing,
         config.generation.weights,
-        _classifier(trainer, config),
+        classifier,
     )
     run.save(export=str(version))
-
-
-def _classifier(trainer, config):
-    """Returns what gives soft labels in the export, or `None`."""
-    if not config.generation.soft_labels:
-        return None
-    return auxiliary_classifier(trainer.discriminator)
 
 
 def export_metadata(config, dataset, steps, seconds, **training):

@@ -40,7 +40,11 @@ _FITTED_PER_CLASS = 20_000
 
 
 class LatentFit(keras.callbacks.Callback):
-    """Fits the mixture to some images after every epoch, for the monitors.
+    """Fits the mixture while a stage trains.
+
+    Where the encoder trains, to some images after every epoch, for the
+    monitors. Where it stays as it is, once, before the first step, as the
+    export does.
 
     Args:
         split: `Split` to encode.
@@ -53,14 +57,24 @@ class LatentFit(keras.callbacks.Callback):
         self.split = split
         self.confidence = confidence
         self.seed = seed
+        self._is_final = False
+
+    def on_train_begin(self, logs=None):
+        if not self.model.trains_encoder and not self._is_final:
+            self._fit(None)
+            self._is_final = True
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.model.trains_encoder:
+            self._fit(_WATCHED_PER_CLASS)
+
+    def _fit(self, images_per_class):
         fit_latent_mixture(
             self.model,
             self.split,
             self.seed,
             self.confidence,
-            _WATCHED_PER_CLASS,
+            images_per_class,
         )
 
 

@@ -51,8 +51,8 @@ class RunDirectory:
         path: `pathlib.Path`.
         state: Dict of progress, as last saved: `stages` (name to `steps` done
             and whether it is `done`), `plan`, `seconds`, `fingerprint`,
-            `export`, `scores` (of single networks), `summary` (of all),
-            `done`.
+            `labeller` (its accuracy on held-out images), `export`, `scores`
+            (of single networks), `summary` (of all), `done`.
     """
 
     def __init__(self, path, config, stage_1_from=None):
@@ -75,6 +75,11 @@ class RunDirectory:
     def config_file(self):
         """The run's `config.json`, which `--config` replays."""
         return self.path / _CONFIG
+
+    @property
+    def labeller(self):
+        """Folder of the labeller's weights."""
+        return self.path / "labeller"
 
     @property
     def images(self):

@@ -193,6 +193,7 @@ def _build_stages(config, dataset):
                 matching.matching_augmentation, dataset
             ),
             pool_batches=matching.pool_train_steps,
+            drawn_share=matching.drawn_share,
             **shared,
         )
         stages.append(

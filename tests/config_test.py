@@ -96,6 +96,7 @@ def test_json_round_trip(preset):
         "cgan",
         "matching",
         "generation",
+        "labeller",
         "evaluation",
         "run",
     ]

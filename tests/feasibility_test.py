@@ -36,10 +36,6 @@ def test_usual_settings_pass():
         ({"pool": (".x:y",)}, "or `package.module:function`. Received: .x:y"),
         ({"network": "nosuch"}, "^`network`: The network must be one of"),
         (
-            {"soft_labels": True, "conditioning": "projection"},
-            "`--conditioning auxiliary`. Received: conditioning=projection",
-        ),
-        (
             {"eval_labels": "soft"},
             "Received: eval_labels=soft, soft_labels=False. Add `--soft-lab",
         ),
@@ -79,7 +75,7 @@ def fail(message):
     "settings",
     [
         {"soft_labels": True, "eval_labels": "soft"},
-        {"soft_labels": True},
+        {"soft_labels": True, "conditioning": "projection"},
         {"eval_labels": "soft", "num_seeds": 0},
     ],
 )

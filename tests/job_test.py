@@ -20,10 +20,16 @@ from gdd_keras.export import read_metadata
 from gdd_keras.generator_api import load_generator
 from gdd_keras.job import distill_dataset
 from gdd_keras.job import estimate_cost
-from gdd_keras.networks import auxiliary_classifier
+from gdd_keras.labeller import soft_labeller
+from gdd_keras.labeller import train_labeller
 from gdd_keras.run_directory import RunDirectory
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_timing")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("quick_timing"),
+    # Keras's own, when it saves the labeller.
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +271,12 @@ def soft(config, toy_dataset, tmp_path_factory):
     """A job of stage 1 that exports soft labels and is scored with them."""
     folder = tmp_path_factory.mktemp("soft")
     config = make_config(
-        base=config, soft_labels=True, eval_labels="soft", distill_steps=0
+        base=config,
+        soft_labels=True,
+        labeller_steps=2,
+        label_temperature=2.0,
+        eval_labels="soft",
+        distill_steps=0,
     )
     run = RunDirectory(folder / "run", config)
     return run, distill_dataset(
@@ -273,20 +284,54 @@ def soft(config, toy_dataset, tmp_path_factory):
     )
 
 
-def test_soft_labels_are_the_discriminators(soft, toy_dataset):
+def test_soft_labels_are_the_labellers(soft, toy_dataset):
     run, result = soft
-    (stage,) = training.build_stages(run.config, toy_dataset)
-    training.train_stage(
-        stage,
-        training.Plan(**run.state["plan"][0]),
-        run,
-        run.config,
-        verbose=0,
+    network, accuracy = train_labeller(
+        toy_dataset, 2, 0, training.training_precision(run.config), verbose=0
     )
+    assert run.state["labeller"] == accuracy
     images = toy_dataset.test.images
     found = load_generator(result.export).soft_labels(images)
-    expected = auxiliary_classifier(stage.trainer.discriminator)(images)
+    expected = soft_labeller(network, 2.0)(images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_labeller_is_trained_once(config, toy_dataset, tmp_path, monkeypatch):
+    config = make_config(
+        base=config, soft_labels=True, labeller_steps=2, num_seeds=0
+    )
+    run = RunDirectory(tmp_path / "run", config)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "plan_training", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            distill_dataset(config, run, tmp_path, toy_dataset, verbose=0)
+    assert 0 < run.state["seconds"] < 60
+    monkeypatch.setattr(job, "train_labeller", interrupt)
+    before = job._labeller(run, config, toy_dataset, print, 0).get_weights()
+    run = RunDirectory(tmp_path / "run", config)
+    result = distill_dataset(config, run, tmp_path, toy_dataset, verbose=0)
+    network = job.build_labeller(toy_dataset)
+    network.set_weights(before)
+    images = toy_dataset.test.images
+    np.testing.assert_allclose(
+        load_generator(result.export).soft_labels(images),
+        soft_labeller(network, 1.5)(images),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_estimate_names_the_labeller(config, toy_dataset):
+    lines = estimate_cost(
+        make_config(base=config, soft_labels=True), toy_dataset, 0.0
+    )
+    assert lines[-1] == (
+        "labeller: 2,000 steps of 255 real images, before all else"
+    )
 
 
 def test_scores_say_their_labels(soft, finished):

@@ -27,12 +27,12 @@ LAYERS = (
     {"networks", "saved_model"},
     {"cgan", "callbacks", "export", "generator_api"},
     {"conversion", "distiller", "evaluation", "latents", "sharded_sets"},
-    {"beam", "distilled_sets", "monitoring"},
+    {"beam", "distilled_sets", "labeller", "monitoring"},
     {"training"},
     {"feasibility"},
     {"job", "tuning"},
     {"reporting"},
-    {"convert", "distill", "evaluate", "generate", "report", "tune"},
+    {"convert", "distill", "evaluate", "generate", "label", "report", "tune"},
 )
 WITHOUT_TENSORFLOW = (
     "cli",
@@ -43,6 +43,7 @@ WITHOUT_TENSORFLOW = (
     "files",
     "generate",
     "interruption",
+    "label",
     "machine",
     "memory",
     "metadata",

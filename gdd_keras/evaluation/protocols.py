@@ -33,6 +33,7 @@ __all__ = [
     "Score",
     "SourceScorer",
     "check_classes",
+    "check_origin",
     "evaluate_generator",
     "evaluate_real",
     "evaluate_source",
@@ -407,6 +408,33 @@ def check_classes(image_shape, num_classes, class_names, dataset):
             f"order. Received: label {label} is {own!r} in the generator and "
             f"{other!r} in the data. Choose the data set that it was "
             "distilled from."
+        )
+
+
+def check_origin(directory, metadata, dataset):
+    """Checks that an exported generator was distilled from a data set.
+
+    Args:
+        directory: What to call the generator.
+        metadata: Its metadata.
+        dataset: `Dataset`.
+
+    Raises:
+        InputError: Saying what differs.
+    """
+    check_classes(
+        metadata["image_shape"],
+        metadata["num_classes"],
+        metadata["class_names"],
+        dataset,
+    )
+    expected = metadata.get("fingerprint", dataset.fingerprint)
+    if dataset.fingerprint != expected:
+        raise InputError(
+            f"The data must be those that {directory} was distilled from, "
+            f"fingerprint {expected}. Received: {dataset.source}, fingerprint "
+            f"{dataset.fingerprint}: same shape and classes, but other images "
+            "or labels. Choose that data set, or distil this one."
         )
 
 

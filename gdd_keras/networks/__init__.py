@@ -4,7 +4,6 @@ from gdd_keras.networks.classifiers import build_classifier
 from gdd_keras.networks.classifiers import check_network
 from gdd_keras.networks.classifiers import classifier_names
 from gdd_keras.networks.classifiers import feature_extractor
-from gdd_keras.networks.discriminator import auxiliary_classifier
 from gdd_keras.networks.discriminator import build_discriminator
 from gdd_keras.networks.encoder import build_encoder
 from gdd_keras.networks.generator import build_generator
@@ -19,7 +18,6 @@ from gdd_keras.networks.work import count_multiply_adds
 __all__ = [
     "LatentMixture",
     "ModelPool",
-    "auxiliary_classifier",
     "build_classifier",
     "build_discriminator",
     "build_encoder",

@@ -6,10 +6,9 @@ from keras import ops
 
 from gdd_keras.networks.generator import count_halvings
 from gdd_keras.networks.initializers import seeded_initializers
-from gdd_keras.networks.precision import float32_copy
 from gdd_keras.networks.precision import layer_precision
 
-__all__ = ["auxiliary_classifier", "build_discriminator"]
+__all__ = ["build_discriminator"]
 
 
 def build_discriminator(
@@ -84,40 +83,6 @@ def build_discriminator(
     return keras.Model([images, one_hot_labels], outputs, name="discriminator")
 
 
-def auxiliary_classifier(discriminator):
-    """Returns the class head of a discriminator as a network of its own.
-
-    Reference:
-        - [Odena et al., 2017](https://arxiv.org/abs/1610.09585)
-
-    Args:
-        discriminator: As from `build_discriminator`, under `"auxiliary"`.
-
-    Returns:
-        `keras.Model` with a copy of the weights, computing in float32, from
-        images of whole numbers from 0 to 255, as they are delivered, to
-        float32 `(batch, num_classes)`, probabilities.
-
-    Raises:
-        ValueError: If the discriminator has no class head.
-    """
-    if "class_logits" not in discriminator.output:
-        raise ValueError(
-            "`discriminator` must have class logits. Received: outputs "
-            f"{', '.join(discriminator.output)}. Build it with "
-            "conditioning='auxiliary'."
-        )
-    probabilities = layers.Softmax(dtype="float32", name="soft_labels")(
-        discriminator.output["class_logits"]
-    )
-    classifier = float32_copy(
-        keras.Model(discriminator.inputs[0], probabilities)
-    )
-    images = keras.Input(discriminator.input_shape[0][1:], name="images")
-    scaled = layers.Rescaling(1.0 / 127.5, -1.0, dtype="float32")(images)
-    return keras.Model(images, classifier(scaled), name="auxiliary_classifier")
-
-
 def _compact_trunk(x, halvings, width, gain, stem):
     if stem:
         x = _bounded_convolution(x, stem, 3, 1, gain)
@@ -144,7 +109,8 @@ def _dim_trunk(x, width):
 
 def _spectrally_normalized(layer):
     # It assigns the kernel: in lower precision it would round the weights.
-    return layers.SpectralNormalization(layer, dtype="float32")
+    # Images stay as they are, else they would be cast there and back.
+    return layers.SpectralNormalization(layer, dtype="float32", autocast=False)
 
 
 def _as_is(layer):

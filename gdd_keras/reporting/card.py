@@ -80,7 +80,7 @@ def build_card(directory, material):
     """
     directory = pathlib.Path(directory)
     metadata = read_metadata(directory)
-    own = _narrowed(directory, material)
+    own = _narrowed(directory, metadata, material)
     name = own.results.dataset["name"]
     shape = " x ".join(map(str, metadata["image_shape"]))
     use = _USE.format(path=directory, shape=(3, *metadata["image_shape"]))
@@ -166,13 +166,15 @@ def _full_size_tables(material):
     return []
 
 
-def _narrowed(directory, material):
+def _narrowed(directory, metadata, material):
     """Returns the material of one generator, with what it is compared to."""
     results, digest = material.results, model_digest(directory)
+    # A labeller changes no image, so that figures of before stay.
+    digests = {digest, metadata.get("labelled_from", {}).get("digest")}
     own = [
         name
         for name, entry in results.methods.items()
-        if entry.get("digest", digest) == digest
+        if entry.get("digest", digest) in digests
         and ("digest" in entry or _is_place(entry.get("model"), directory))
     ]
     if not own or all(r.row.method not in own for r in results.records):

@@ -12,6 +12,7 @@ __all__ = ["WeightColumn", "weight_columns"]
 _WITHOUT_PART = {
     "data": ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout"),
     "generation": ("soft_labels",),
+    "labeller": ("labeller_steps", "label_temperature"),
     "matching": ("omega_l", "distill_steps", "distill_seed"),
     "run": ("seed", "preset"),
 }

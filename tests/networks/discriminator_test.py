@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from gdd_keras.config import make_config
-from gdd_keras.networks import auxiliary_classifier
 from gdd_keras.networks import build_discriminator
 
 SHAPES = [(8, 8, 1), (9, 11, 3), (28, 28, 1), (40, 24, 3), (33, 64, 3)]
@@ -135,41 +134,3 @@ def test_paper_preset_has_the_size_of_dim():
     )
     assert set(discriminator.output) == {"scores", "class_logits"}
     assert discriminator.count_params() == pytest.approx(3.14e6, rel=0.01)
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_auxiliary_classifier_is_the_class_head(shape, architecture):
-    discriminator = build(shape, architecture)
-    classifier = auxiliary_classifier(discriminator)
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (5, *shape)).astype("float32")
-    logits = discriminator([images / 127.5 - 1.0, one_hot(0, 1, 2, 3, 0)])
-    logits = np.asarray(logits["class_logits"], "float64")
-    exponents = np.exp(logits - logits.max(1, keepdims=True))
-    expected = exponents / exponents.sum(1, keepdims=True)
-    found = classifier(images)
-    assert found.dtype == "float32"
-    # Scaling in another order of operations.
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    # A copy: training goes on without it.
-    discriminator.set_weights([0 * w for w in discriminator.get_weights()])
-    np.testing.assert_array_equal(classifier(images), found)
-
-
-def test_auxiliary_classifier_computes_in_float32():
-    discriminator = build_discriminator(
-        (8, 8, 1), 4, width=4, precision="mixed_bfloat16"
-    )
-    images = 127.5 * (pictures((8, 8, 1)) + 1.0)
-    expected = auxiliary_classifier(build())
-    expected.set_weights(auxiliary_classifier(discriminator).get_weights())
-    np.testing.assert_array_equal(
-        auxiliary_classifier(discriminator)(images), expected(images)
-    )
-
-
-def test_auxiliary_classifier_needs_class_logits():
-    message = "must have class logits. Received: outputs scores. Build it with"
-    with pytest.raises(ValueError, match=message):
-        auxiliary_classifier(build(conditioning="projection"))
