@@ -437,6 +437,78 @@ def test_pairs_are_of_one_image_with_an_encoder():
     assert losses == {}
 
 
+def make_drawing(share, **settings):
+    """A trainer of which a share of the images has other latents."""
+    trainer = make(encoded=True, drawn_share=share, **settings)
+    mixture = trainer.deployed_generator.get_layer("latent_mixture")
+    rng = np.random.default_rng(0)
+    means = rng.normal(5.0, 1.0, mixture.means.shape)
+    bounds = np.sort(rng.normal(size=mixture.upper_bounds.shape))
+    scales = np.broadcast_to(np.eye(5), (*means.shape, 5))
+    mixture.assign(bounds, means, scales)
+    return trainer, mixture
+
+
+@pytest.mark.parametrize(("share", "pairs"), [(0.5, 3), (0.2, 5), (0.99, 1)])
+def test_drawn_latents_are_those_of_the_export(share, pairs):
+    trainer, mixture = make_drawing(share)
+    batch = make_batch()
+    real = tf.cast(batch["images"], tf.float32) / 127.5 - 1.0
+    latents, losses = trainer._latents(real, batch["labels"])
+    assert losses == {}
+    encoded, _ = make(encoded=True)._latents(real, batch["labels"])
+    np.testing.assert_array_equal(latents[:pairs], encoded[:pairs])
+    noise = tf.random.stateless_normal(
+        (6, 6),
+        tf.random.experimental.stateless_fold_in(
+            tf.constant([trainer.seed, 6]), tf.constant(0, tf.int64)
+        ),
+    )
+    drawn = mixture([noise, tf.one_hot(batch["labels"], 3)])
+    np.testing.assert_allclose(latents[pairs:], drawn[pairs:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_losses_of_pairs_are_of_the_pairs_alone(reduction):
+    settings = {"matching_reduction": reduction, "auxiliary_weight": 0.0}
+    trainer, _ = make_drawing(0.5, **settings)
+    batch = make_batch()
+    real = tf.cast(batch["images"], tf.float32) / 127.5 - 1.0
+    one_hot = tf.one_hot(batch["labels"], 3)
+    latents, _ = trainer._latents(real, batch["labels"])
+    images = trainer.generator([latents, one_hot], training=True)
+    terms, gradients = trainer._image_terms(real, images, batch["labels"])
+    expected = np.mean((images[:3] - real[:3]) ** 2)
+    assert float(terms["reconstruction_loss"]) == pytest.approx(expected)
+    # Of a drawn image only what the discriminator says counts.
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = trainer.discriminator([images, one_hot], training=False)
+        loss = generator_loss("hinge", outputs["scores"])
+    alone = tape.gradient(loss, images)
+    np.testing.assert_allclose(gradients[3:], alone[3:], atol=1e-7)
+    assert np.abs(gradients[:3] - alone[:3]).max() > 1e-4
+    global_loss, local_loss, gradient = trainer._match(0, real, images)
+    plain = make(encoded=True, **settings)
+    expected = plain._match(0, real[:3], images[:3])
+    np.testing.assert_allclose(
+        [global_loss, local_loss], expected[:2], rtol=1e-4
+    )
+    np.testing.assert_allclose(gradient[:3], expected[2], rtol=1e-3, atol=1e-9)
+    np.testing.assert_array_equal(gradient[3:], 0.0)
+
+
+def test_drawn_images_train_and_without_an_encoder_all_are_drawn():
+    trainer, _ = make_drawing(0.5)
+    logs = run(trainer, 2, pool_steps=1)
+    assert np.isfinite(list(logs.values())).all()
+    twin = make(encoded=True)
+    other = run(twin, 2, pool_steps=1)
+    assert logs["adversarial_loss"] != other["adversarial_loss"]
+    plain, same = make(), make(drawn_share=0.5)
+    assert run(plain, 2) == run(same, 2)
+
+
 def test_continue_from_takes_the_averaged_encoder():
     gan = make(ConditionalGAN, encoded=True)
     run(gan, 2)

@@ -9,6 +9,7 @@ from gdd_keras.cgan import ConditionalGAN
 from gdd_keras.config import RunError
 from gdd_keras.config import make_config
 from gdd_keras.data.dataset import Split
+from gdd_keras.latents import LatentFit
 from gdd_keras.latents import encode
 from gdd_keras.latents import fit_latent_mixture
 from gdd_keras.latents import fit_mixture
@@ -202,6 +203,28 @@ def test_images_per_class_bounds_the_work(monkeypatch):
     monkeypatch.setattr(trainer, "encode", count)
     fit_latent_mixture(trainer, split, images_per_class=5)
     assert sorted(seen) == [0] * 5 + [1] * 5 + [2] * 5
+
+
+@pytest.mark.parametrize("trains_encoder", [True, False])
+def test_callback_fits_as_often_as_the_encoder_changes(
+    trains_encoder, monkeypatch
+):
+    fitted = []
+    monkeypatch.setattr(
+        latents, "fit_latent_mixture", lambda *given: fitted.append(given)
+    )
+    trainer, split = make(), make_split()
+    trainer.trains_encoder = trains_encoder
+    fit = LatentFit(split, 0.3, 7)
+    fit.set_model(trainer)
+    for epoch in range(2):
+        # A call of `fit` for the rest of an epoch, then one for the others.
+        fit.on_train_begin()
+        fit.on_epoch_end(epoch)
+    if trains_encoder:
+        assert fitted == [(trainer, split, 7, 0.3, 300)] * 2
+    else:
+        assert fitted == [(trainer, split, 7, 0.3, None)]
 
 
 def test_without_an_encoder_nothing_happens():

@@ -169,14 +169,29 @@ def _full_size_tables(material):
 def _narrowed(directory, metadata, material):
     """Returns the material of one generator, with what it is compared to."""
     results, digest = material.results, model_digest(directory)
-    # A labeller changes no image, so that figures of before stay.
-    digests = {digest, metadata.get("labelled_from", {}).get("digest")}
     own = [
         name
         for name, entry in results.methods.items()
-        if entry.get("digest", digest) in digests
+        if entry.get("digest", digest) == digest
         and ("digest" in entry or _is_place(entry.get("model"), directory))
     ]
+    # A labeller changes no image: what was measured with hard labels stays.
+    before = metadata.get("labelled_from", {}).get("digest", digest)
+    unlabelled = [
+        name
+        for name, entry in results.methods.items()
+        if name not in own and entry.get("digest") == before
+    ]
+    results = dataclasses.replace(
+        results,
+        records=[
+            record
+            for record in results.records
+            if record.row.method not in unlabelled
+            or record.setting.labels == "hard"
+        ],
+    )
+    own += unlabelled
     if not own or all(r.row.method not in own for r in results.records):
         raise InputError(
             "`--card` must be a generator that the results have figures of. "

@@ -95,6 +95,33 @@ def test_classification_accuracy_score(model, records, card_of):
     assert "| full | 95.00 (one network) |" in text
 
 
+def test_hard_figures_stay_when_a_labeller_is_added(
+    model, export, config, records, results, results_folder
+):
+    digest = model_digest(model)
+    labelled = export(
+        config(), "saved_models/toy/2", labelled_from={"digest": digest}
+    )
+    content = results(
+        [
+            *records("before", [0.80]),
+            *records("before", [0.99], labels="soft"),
+            *records("mine", [0.85], labels="soft"),
+        ],
+        generators=("before", "mine", "other"),
+    )
+    for name, version in (("before", model), ("mine", labelled)):
+        content["methods"][name]["digest"] = model_digest(version)
+    text = build_card(labelled, read_inputs([results_folder(content)]))
+    assert "| before | 80.00 (one network) |" in text
+    assert "| mine | 85.00 (one network) |" in text
+    # Another labeller's.
+    assert "99.00" not in text
+    assert "85.00" not in build_card(
+        model, read_inputs([results_folder(content)])
+    )
+
+
 def test_command_of_the_recipe_names_what_is_not_default(model, folder):
     text = write_card(model.parent, read_inputs([folder])).read_text()
     command = text.split("```sh\n")[1].split("\n```")[0]
