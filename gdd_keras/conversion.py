@@ -127,6 +127,8 @@ def _carried_metadata(directory, metadata, weights):
     They were measured on other weights, or with another runtime.
     """
     config = metadata.get("config")
+    # Nor are these the images of before the labeller any longer, for sure.
+    metadata = {k: v for k, v in metadata.items() if k != "labelled_from"}
     if config is not None:
         generation = {**config.get("generation", {}), "weights": weights}
         metadata = {**metadata, "config": {**config, "generation": generation}}

@@ -25,9 +25,10 @@ def write_version(network, target, metadata, weights, classifier=None):
         target: Version directory; must not exist, or be empty.
         metadata: Dict of all that this function does not know: bytes,
             signatures, versions of libraries, date.
-        weights: `"float32"` or `"float16"`, see `stored_weights`.
+        weights: `"float32"` or `"float16"`, see `stored_weights`; the
+            network's.
         classifier: `gdd_keras.inference.ImageClassifier` that gives soft
-            labels, or `None`.
+            labels, or `None`. It is stored in half, which no student sees.
 
     Returns:
         `target`.
@@ -40,7 +41,7 @@ def write_version(network, target, metadata, weights, classifier=None):
     signatures, classifier_weights = list(SIGNATURES), []
     if classifier is not None:
         signatures.append(SOFT_LABELS)
-        classifier_weights = stored_weights(classifier.weights, weights)
+        classifier_weights = stored_weights(classifier.weights, "float16")
     full = {
         **metadata,
         "weights": weights,

@@ -85,8 +85,12 @@ def tiny_classifier():
     x = keras.layers.Flatten()(x)
     model = keras.Model(images, keras.layers.Dense(3, "softmax")(x))
     rng = np.random.default_rng(1)
+    # Exact in half, as which they are stored.
     model.set_weights(
-        [rng.normal(0.0, 0.1, w.shape) for w in model.get_weights()]
+        [
+            rng.normal(0.0, 0.1, w.shape).astype(np.float16)
+            for w in model.get_weights()
+        ]
     )
     return model
 

@@ -600,6 +600,35 @@ def test_every_weight_is_stored_once(tiny_generator, tmp_path):
     assert stored == tiny_generator.count_params()
 
 
+def test_soft_labels_come_from_half_weights(
+    tiny_generator, tiny_classifier, tmp_path
+):
+    """Whatever the generator's are; the labels differ by half's rounding."""
+    rng = np.random.default_rng(2)
+    classifier = keras.models.clone_model(tiny_classifier)
+    classifier.set_weights(
+        [rng.normal(0.0, 0.1, w.shape) for w in classifier.get_weights()]
+    )
+    version = export_generator(
+        tiny_generator,
+        tmp_path / "tiny",
+        {"class_names": ["cat", "dog", "bird"], "fingerprint": "abc"},
+        classifier=classifier,
+    )
+    assert read_metadata(version)["weights"] == "float32"
+    loaded = tf.saved_model.load(str(version))
+    halves = [v.shape for v in loaded.weights if v.dtype == tf.float16]
+    assert halves == [(180, 3)]
+    images = rng.integers(0, 256, (5, 6, 10, 3))
+    labels = loaded.signatures["soft_labels"](
+        images=tf.constant(images, tf.uint8)
+    )["soft_labels"]
+    expected = classifier(images.astype("float32"))
+    # Half has eleven digits: 5e-4 of each of 180 products.
+    np.testing.assert_allclose(labels, expected, atol=2e-3)
+    assert np.abs(labels - expected).max() > 1e-6
+
+
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_soft_labels_equal_the_keras_model(
     soft_saved_model, tiny_classifier, batch
