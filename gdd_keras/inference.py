@@ -297,6 +297,8 @@ def _cut_out(graph, output, weights):
             _make_placeholder(node, node.attr["dtype"].type)
         # Only the label check, which is left out, orders nodes (`^`).
         data = [source for source in node.input if source[0] != "^"]
+        # Nobody trains through it: a gradient of its own is dead weight.
+        node.attr.pop("_gradient_op_type", None)
         del node.input[:]
         node.input.extend(data)
         needed[name] = node
@@ -311,7 +313,27 @@ def _cut_out(graph, output, weights):
             name, *port = source.split(":")
             node.input[i] = ":".join([names[name], *port])
         network.node.append(node)
+    _copy_functions(graph.library, network)
     return network, names
+
+
+def _copy_functions(library, network):
+    """Adds to a graph the functions that its nodes call.
+
+    Args:
+        library: `FunctionDefLibrary` that has them.
+        network: `GraphDef`; is changed.
+    """
+    functions = {f.signature.name: f for f in library.function}
+    waiting = list(network.node)
+    copied = set()
+    while waiting:
+        for value in waiting.pop().attr.values():
+            name = value.func.name
+            if name and name not in copied:
+                copied.add(name)
+                network.library.function.add().CopyFrom(functions[name])
+                waiting.extend(functions[name].node_def)
 
 
 def _make_placeholder(node, dtype):

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from gdd_keras.conversion import convert_model
 from gdd_keras.evaluate import main as evaluate
 from gdd_keras.generator_api import load_generator
 from gdd_keras.label import main
@@ -89,6 +90,21 @@ def test_output_and_what_is_printed(original, tmp_path, capfd):
     printed = capfd.readouterr()
     assert "must be new or empty" in printed.err
     assert "loss" not in printed.out
+
+
+def test_labeller_goes_along_when_converted(labelled, tmp_path):
+    before = load_generator(labelled)
+    images = before.generate(before.balanced_labels(3))
+    first = convert_model(labelled, "saved_model", tmp_path / "1", "float16")
+    # Twice, since the second time the graph is one that was cut out.
+    again = convert_model(first, "saved_model", tmp_path / "2", "float16")
+    for path in (first, again):
+        np.testing.assert_allclose(
+            load_generator(path).soft_labels(images),
+            before.soft_labels(images),
+            rtol=1e-5,
+            atol=1e-7,
+        )
 
 
 def test_soft_labels_can_be_scored(labelled, tmp_path, capfd):
