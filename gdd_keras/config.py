@@ -645,9 +645,7 @@ class Config:
     generation: GenerationConfig = dataclasses.field(
         default_factory=GenerationConfig
     )
-    labeller: LabellerConfig = dataclasses.field(
-        default_factory=LabellerConfig
-    )
+    labeller: LabellerConfig = dataclasses.field(default_factory=LabellerConfig)
     evaluation: EvaluationConfig = dataclasses.field(
         default_factory=EvaluationConfig
     )
