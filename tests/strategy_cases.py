@@ -57,7 +57,7 @@ CASES = {
         "matching_reduction": "mean",
         "gan_augmentation": "color_crop",
         "matching_augmentation": "crop",
-        "drawn_share": 0.5,
+        "drawn_share": 0.25,
     },
     "wgan_gp": {
         "latents": "normal",

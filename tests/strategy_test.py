@@ -104,7 +104,8 @@ def test_export_is_that_of_one_device(runs):
         load_generator(runs / "hinge" / "models" / name).generate([0, 1, 2, 0])
         for name in ("none", "mirrored")
     ]
-    assert images[0].std() > 1
+    # Four steps do not make pictures, but something must be there to compare.
+    assert np.ptp(images[0]) >= 3
     # A value at the edge of two levels may fall on either.
     difference = images[0].astype(int) - images[1]
     assert np.abs(difference).max() <= 1
