@@ -8,20 +8,28 @@ import pytest
 from gdd_keras.conversion import convert_model
 from gdd_keras.evaluate import main as evaluate
 from gdd_keras.generator_api import load_generator
+from gdd_keras.inference import exported_network
 from gdd_keras.label import main
 from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
+from gdd_keras.saved_model import write_version
 
 PRETRAINED = pathlib.Path(__file__).parents[1] / "saved_models" / "digits" / "1"
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A copy of the pretrained digits, whose metadata a test may change."""
-    version = tmp_path_factory.mktemp("models") / "digits" / "1"
-    shutil.copytree(PRETRAINED, version)
-    return version
+    """The pretrained digits without their labeller; do not change it."""
+    metadata = read_metadata(PRETRAINED)
+    for name in ("labeller", "labelled_from"):
+        del metadata[name]
+    return write_version(
+        exported_network(PRETRAINED, metadata),
+        tmp_path_factory.mktemp("models") / "digits" / "1",
+        metadata,
+        metadata["weights"],
+    )
 
 
 @pytest.fixture(scope="module")

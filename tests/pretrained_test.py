@@ -70,6 +70,19 @@ def test_images_are_near_those_of_their_class(name, dataset):
     assert agreement > {"digits": 0.8, "mnist": 0.75}.get(name, 0.6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_soft_labels_are_right_as_often_as_is_said(name, dataset):
+    generator = load_generator(ROOT / "saved_models" / name / "1")
+    held_out = dataset(name).validation
+    images = held_out.images[:1000]
+    found = generator.soft_labels(images).argmax(1)
+    said = generator.metadata["labeller"]["held_out_accuracy"]
+    assert said > 0.9
+    right = np.mean(found == held_out.labels[:1000])
+    # Three deviations of a thousand right answers.
+    assert abs(right - said) < 3 * np.sqrt(said * (1 - said) / len(images))
+
+
 def test_example_of_the_readme(dataset, monkeypatch, capsys):
     section = (ROOT / "README.md").read_text().split("\n## Pretrained\n")[1]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
