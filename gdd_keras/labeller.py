@@ -183,14 +183,20 @@ def label_model(model, dataset, config, output=None, verbose=1):
     )
     generation = dataclasses.replace(config.generation, soft_labels=True)
     config = dataclasses.replace(config, generation=generation)
+    scores = metadata.get("scores", [])
+    # Exports of the first version hold one score, or an empty dict.
+    if isinstance(scores, dict):
+        scores = [scores] if scores else []
+    own = {"model": str(directory), "digest": model_digest(directory)}
     full = {
         **metadata,
         "config": json.loads(config_to_json(config)),
         "labeller": {"held_out_accuracy": accuracy},
-        "labelled_from": {
-            "model": str(directory),
-            "digest": model_digest(directory),
-        },
+        # Of several labellers in turn, the images are still the first one's.
+        "labelled_from": metadata.get("labelled_from", own),
+        "scores": [
+            score for score in scores if score.get("labels", "hard") == "hard"
+        ],
     }
     version = write_version(
         network,

@@ -22,6 +22,7 @@ PRETRAINED = pathlib.Path(__file__).parents[1] / "saved_models" / "digits" / "1"
 def original(tmp_path_factory):
     """The pretrained digits without their labeller; do not change it."""
     metadata = read_metadata(PRETRAINED)
+    metadata["scores"] = [s for s in metadata["scores"] if "labels" not in s]
     for name in ("labeller", "labelled_from"):
         del metadata[name]
     return write_version(
@@ -79,6 +80,33 @@ def test_metadata(original, labelled):
         "model": str(original),
         "digest": model_digest(original),
     }
+
+
+def test_another_labeller(original, labelled, tmp_path):
+    scores = [
+        *read_metadata(labelled)["scores"],
+        {"labels": "soft", "accuracy_mean": 0.5},
+    ]
+    version = changed(labelled, tmp_path, scores=scores)
+    output = tmp_path / "again"
+    arguments = ["--model", str(version), "--output", str(output)]
+    assert main([*arguments, "--labeller-steps", "2"]) == 0
+    metadata = read_metadata(output)
+    # Its images are the first one's, and soft figures another labeller's.
+    assert metadata["labelled_from"]["digest"] == model_digest(original)
+    assert metadata["scores"] == read_metadata(original)["scores"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, []), ({"accuracy_mean": 0.5}, [{"accuracy_mean": 0.5}])],
+)
+def test_scores_of_an_old_export(original, tmp_path, before, after):
+    version = changed(original, tmp_path, scores=before)
+    output = tmp_path / "new"
+    arguments = ["--model", str(version), "--output", str(output)]
+    assert main([*arguments, "--labeller-steps", "2"]) == 0
+    assert read_metadata(output)["scores"] == after
 
 
 def test_output_and_what_is_printed(original, tmp_path, capfd):
