@@ -35,8 +35,7 @@ __all__ = [
     "train_labeller",
 ]
 
-# Half as wide as the published network, which takes half the time and is right
-# about as often: half a megabyte in float32.
+# Half as wide as the published network, for half the time and bytes.
 _NETWORK = "convnet3"
 _WIDTH = 64
 _LEARNING_RATE = 0.02
