@@ -21,6 +21,7 @@ from gdd_keras.schema import read_text
 
 __all__ = [
     "add_config_flags",
+    "add_model_flag",
     "given_settings",
     "read_config",
     "resolve_config",
@@ -81,6 +82,21 @@ def add_config_flags(parser, sections=None, lists=(), classes=None):
             if typing.get_origin(hint) is tuple or field.name in lists:
                 options["nargs"] = "+"
         groups[section].add_argument(flag, **options)
+
+
+def add_model_flag(parser):
+    """Adds `--model`, one exported generator.
+
+    Args:
+        parser: `argparse.ArgumentParser` to extend.
+    """
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR",
+        help="Version directory of an exported generator, or its parent "
+        "(then the highest version).",
+    )
 
 
 def given_settings(arguments, classes=None):

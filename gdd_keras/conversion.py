@@ -24,7 +24,7 @@ from gdd_keras.quiet import quiet_libraries
 from gdd_keras.saved_model import write_version
 from gdd_keras.saved_model import written_now
 
-__all__ = ["ONNX_PACKAGES", "convert_model"]
+__all__ = ["ONNX_PACKAGES", "convert_model", "target_directory"]
 
 # What `pip install` takes, as pinned in requirements-dev.txt.
 ONNX_PACKAGES = "tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0"
@@ -72,7 +72,7 @@ def convert_model(model, to, output=None, weights=None):
     directory = find_version(model)
     metadata = read_metadata(directory)
     weights = weights or metadata.get("weights", "float32")
-    target = _target(directory, output, to)
+    target = target_directory(directory, output, to)
     files.check_new_directory(target)
     metadata = _carried_metadata(directory, metadata, weights)
     network = exported_network(directory, metadata)
@@ -108,8 +108,17 @@ def _check_choice(name, value, choices):
         )
 
 
-def _target(directory, output, to):
-    """Returns the directory to write, refusing what cannot be meant."""
+def target_directory(directory, output, to):
+    """Returns the directory to write, refusing what cannot be meant.
+
+    Args:
+        directory: Version directory of the model.
+        output: New or empty directory; `None` for the next version beside it.
+        to: As in `convert_model`.
+
+    Raises:
+        InputError: If there is no such next version.
+    """
     if output is not None:
         return pathlib.Path(output)
     if to != "saved_model" or not files.is_version(directory.name):

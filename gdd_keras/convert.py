@@ -2,6 +2,7 @@
 
 import sys
 
+from gdd_keras.cli import add_model_flag
 from gdd_keras.cli import run_command
 from gdd_keras.config import WEIGHT_TYPES
 from gdd_keras.config import RunError
@@ -33,13 +34,7 @@ def main(argv=None):
 
 def _add_arguments(parser):
     """Adds the flags."""
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR",
-        help="Version directory of an exported generator, or its parent "
-        "(then the highest version).",
-    )
+    add_model_flag(parser)
     parser.add_argument(
         "--to",
         required=True,

@@ -22,6 +22,7 @@ from gdd_keras.metadata import find_version
 from gdd_keras.metadata import method_name
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
+from gdd_keras.metadata import recorded_scores
 from gdd_keras.metadata import update_metadata
 from gdd_keras.quiet import quiet_import
 
@@ -348,9 +349,7 @@ def _record(models, records):
     for name, (directory, _) in models.items():
         own = [record for record in records if record["method"] == name]
         # Read again: another evaluation may have ended meanwhile.
-        entries = read_metadata(directory).get("scores", [])
-        if isinstance(entries, dict):
-            entries = [entries] if entries else []
+        entries = recorded_scores(read_metadata(directory))
         for summary in _groups(own):
             same = [entry for entry in entries if _is_same(entry, summary)]
             # A repeated evaluation replaces its entry, unless it has fewer

@@ -4,6 +4,7 @@ import json
 import sys
 
 from gdd_keras.cli import add_config_flags
+from gdd_keras.cli import add_model_flag
 from gdd_keras.cli import given_settings
 from gdd_keras.cli import run_command
 from gdd_keras.config import InputError
@@ -34,13 +35,7 @@ def main(argv=None):
 
 
 def _add_arguments(parser):
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR",
-        help="Version directory of an exported generator, or its parent "
-        "(then the highest version).",
-    )
+    add_model_flag(parser)
     parser.add_argument(
         "--output",
         metavar="DIR",

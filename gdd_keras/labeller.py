@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import math
-import pathlib
-import sys
 
 import keras
 from keras import layers
@@ -12,16 +10,19 @@ from keras import layers
 from gdd_keras import files
 from gdd_keras.config import RunError
 from gdd_keras.config import config_to_json
+from gdd_keras.conversion import target_directory
 from gdd_keras.evaluation.protocols import check_origin
 from gdd_keras.evaluation.protocols import pick_split
 from gdd_keras.evaluation.sources import MAX_BATCH_SIZE
 from gdd_keras.evaluation.sources import RealStream
 from gdd_keras.evaluation.training import EvalTrainer
+from gdd_keras.evaluation.training import progress_bar
 from gdd_keras.inference import exported_network
 from gdd_keras.inference import keras_classifier
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
+from gdd_keras.metadata import recorded_scores
 from gdd_keras.networks import build_classifier
 from gdd_keras.networks import fast_precision
 from gdd_keras.networks.precision import float32_copy
@@ -99,14 +100,7 @@ def train_labeller(dataset, steps, seed=0, precision=None, verbose=1):
         dataset.augmentation,
         decay_at_half=True,
     )
-    bar = None
-    if verbose:
-        # In a log file one line at the end is enough.
-        bar = keras.utils.Progbar(
-            epochs,
-            verbose=1 if sys.stdout.isatty() else 2,
-            stateful_metrics=["loss"],
-        )
+    bar = progress_bar(epochs, "step") if verbose else None
 
     def progress(done, loss):
         if not math.isfinite(loss):
@@ -167,9 +161,8 @@ def label_model(model, dataset, config, output=None, verbose=1):
     directory = find_version(model)
     metadata = read_metadata(directory)
     check_origin(directory, metadata, dataset)
-    if output is None:
-        output = directory.parent / str(files.next_version(directory.parent))
-    files.check_new_directory(pathlib.Path(output))
+    target = target_directory(directory, output, "saved_model")
+    files.check_new_directory(target)
     network = exported_network(directory, metadata)
     precision = config.run.precision
     settings = config.labeller
@@ -182,10 +175,6 @@ def label_model(model, dataset, config, output=None, verbose=1):
     )
     generation = dataclasses.replace(config.generation, soft_labels=True)
     config = dataclasses.replace(config, generation=generation)
-    scores = metadata.get("scores", [])
-    # Exports of the first version hold one score, or an empty dict.
-    if isinstance(scores, dict):
-        scores = [scores] if scores else []
     own = {"model": str(directory), "digest": model_digest(directory)}
     full = {
         **metadata,
@@ -194,12 +183,14 @@ def label_model(model, dataset, config, output=None, verbose=1):
         # Of several labellers in turn, the images are still the first one's.
         "labelled_from": metadata.get("labelled_from", own),
         "scores": [
-            score for score in scores if score.get("labels", "hard") == "hard"
+            score
+            for score in recorded_scores(metadata)
+            if score.get("labels", "hard") == "hard"
         ],
     }
     version = write_version(
         network,
-        pathlib.Path(output),
+        target,
         full,
         metadata.get("weights", "float32"),
         keras_classifier(soft_labeller(labeller, settings.label_temperature)),

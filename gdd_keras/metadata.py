@@ -24,6 +24,7 @@ __all__ = [
     "method_name",
     "model_digest",
     "read_metadata",
+    "recorded_scores",
     "update_metadata",
 ]
 
@@ -170,6 +171,18 @@ def read_metadata(path):
     metadata = read_object(path, _ADVICE).value
     check_metadata(metadata, path)
     return metadata
+
+
+def recorded_scores(metadata):
+    """Returns the list of scores, of exports of all versions.
+
+    Args:
+        metadata: Dict; the first version held one score, or an empty dict.
+    """
+    entries = metadata.get("scores", [])
+    if isinstance(entries, dict):
+        return [entries] if entries else []
+    return entries
 
 
 def update_metadata(version_directory, **changes):

@@ -16,7 +16,6 @@ Reference:
 import dataclasses
 import math
 import statistics
-import sys
 import time
 
 import keras
@@ -27,6 +26,7 @@ from gdd_keras.data.augmentation import siamese_strategy
 from gdd_keras.evaluation.baselines import baseline_source
 from gdd_keras.evaluation.baselines import generator_source
 from gdd_keras.evaluation.training import EvalTrainer
+from gdd_keras.evaluation.training import progress_bar
 from gdd_keras.networks.classifiers import build_classifier
 
 __all__ = [
@@ -308,13 +308,7 @@ def evaluate_source(
         bar = None
         if verbose:
             print(title, flush=True)
-            # In a log file one line at the end is enough.
-            bar = keras.utils.Progbar(
-                config.eval_epochs,
-                verbose=1 if sys.stdout.isatty() else 2,
-                unit_name="epoch",
-                stateful_metrics=["loss"],
-            )
+            bar = progress_bar(config.eval_epochs, "epoch")
 
         def progress(epochs, loss, bar=bar):
             bar.update(epochs, [("loss", loss)])

@@ -1,5 +1,7 @@
 """The training loop of `eval_model`s: compiled, many steps per call."""
 
+import sys
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,7 +12,7 @@ from gdd_keras.data.pipeline import evaluation_batches
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.losses.adversarial import classification_loss
 
-__all__ = ["EvalTrainer"]
+__all__ = ["EvalTrainer", "progress_bar"]
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -18,6 +20,22 @@ WEIGHT_DECAY = 5e-4
 # More steps per call would gain nothing and only delay Ctrl-C.
 _STEPS_PER_CALL = 20
 _CALL_BYTES = 64 * 2**20
+
+
+def progress_bar(total, unit_name):
+    """Returns Keras's progress bar of a loss.
+
+    Args:
+        total: Units of the whole.
+        unit_name: What one of them is called.
+    """
+    return keras.utils.Progbar(
+        total,
+        # In a log file one line at the end is enough.
+        verbose=1 if sys.stdout.isatty() else 2,
+        unit_name=unit_name,
+        stateful_metrics=["loss"],
+    )
 
 
 class EvalTrainer:

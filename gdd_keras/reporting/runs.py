@@ -9,6 +9,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
 from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import read_metadata
+from gdd_keras.metadata import recorded_scores
 from gdd_keras.reporting.curves import read_curves
 from gdd_keras.reporting.results import read_record
 from gdd_keras.schema import Place
@@ -150,11 +151,8 @@ def _with_defaults(config):
 
 def _records(metadata, file):
     """Returns the recorded scores, one `Record` per network."""
-    entries = metadata.get("scores", [])
-    if isinstance(entries, dict):
-        entries = [entries] if entries else []
     records = []
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(recorded_scores(metadata)):
         place = Place(entry, file, f"scores[{index}]")
         # Indices belong to other files; early metadata name no precision.
         common = {
