@@ -149,16 +149,21 @@ class _Signatures:
         return {"images": self._draw(labels, seed, first_index)}
 
     def _by_row(self, labels, seeds, indices):
-        _check_sizes(labels=labels, seeds=seeds, indices=indices)
+        sizes = _check_sizes(labels=labels, seeds=seeds, indices=indices)
         self._check_labels(labels)
         _check_indices("indices", indices)
-        return {"images": self._sampler.draw_rows(labels, seeds, indices)}
+        # Else images begin beside the check, and may fail first.
+        with tf.control_dependencies([sizes]):
+            images = self._sampler.draw_rows(labels, seeds, indices)
+        return {"images": images}
 
     def _from_latents(self, latents, labels):
-        _check_sizes(latents=latents, labels=labels)
+        sizes = _check_sizes(latents=latents, labels=labels)
         self._check_labels(labels)
         one_hot_labels = tf.one_hot(labels, self._sampler.num_classes)
-        return {"images": self._sampler.network(latents, one_hot_labels)}
+        with tf.control_dependencies([sizes]):
+            images = self._sampler.network(latents, one_hot_labels)
+        return {"images": images}
 
     def _check_labels(self, labels):
         last = self._sampler.num_classes - 1
@@ -186,9 +191,13 @@ def _check_range(name, values, maximum, shown):
 
 
 def _check_sizes(**inputs):
-    """Fails unless all inputs have one row for each image."""
+    """Fails unless all inputs have one row for each image.
+
+    Returns:
+        The check, for what cannot work without it to wait for.
+    """
     sizes = tf.stack([tf.shape(value)[0] for value in inputs.values()])
-    tf.debugging.Assert(
+    return tf.debugging.Assert(
         tf.reduce_all(sizes == sizes[0]),
         [f"{', '.join(inputs)} must have one row per image. Sizes:", sizes],
     )
