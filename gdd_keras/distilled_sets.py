@@ -98,7 +98,12 @@ def write_distilled_set(
         files.write_json(
             temporary / DESCRIPTION_NAME,
             description(
-                generator.path, generator.metadata, ipc, set_format, seed
+                generator.path,
+                generator.metadata,
+                ipc,
+                set_format,
+                seed,
+                soft_labels,
             ),
         )
         num_bytes = sum(

@@ -1,7 +1,6 @@
 """Command: `python -m gdd_keras.evaluate` scores generators and baselines."""
 
 import dataclasses
-import json
 import pathlib
 import re
 import shlex
@@ -12,13 +11,15 @@ from gdd_keras.config import BASELINES
 from gdd_keras.config import Config
 from gdd_keras.config import InputError
 from gdd_keras.config import checked_integer
-from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
 from gdd_keras.machine import describe_environment
 from gdd_keras.memory import check_stored_set
 from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import SCORE_KEY
+from gdd_keras.metadata import SOFT_LABELS_ADVICE
+from gdd_keras.metadata import distillation_config
 from gdd_keras.metadata import find_version
+from gdd_keras.metadata import gives_soft_labels
 from gdd_keras.metadata import method_name
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
@@ -255,17 +256,9 @@ def _config(models, given, lists):
     """Returns the first generator's config under the given settings."""
     base = None
     for directory, metadata in models.values():
-        if metadata.get("config") is not None:
-            base = config_from_json(
-                json.dumps(metadata["config"]),
-                f"`config` in the metadata of {directory}",
-            )
+        base = distillation_config(directory, metadata, "dataset" in given)
+        if base is not None:
             break
-        if "dataset" not in given:
-            raise InputError(
-                f"The metadata of {directory} must name its data set. "
-                "Received: no `config`. Pass `--dataset`."
-            )
     base = base or Config()
     config = make_config(base=base, **given)
     for name, values in lists.items():
@@ -292,12 +285,12 @@ def _check_labels(settings, models, baselines):
             "score them by a command of their own."
         )
     for directory, metadata in models.values():
-        if "soft_labels" not in metadata["signatures"]:
+        if not gives_soft_labels(metadata):
             raise InputError(
                 "`eval_labels` may be soft for an export that gives soft "
                 f"labels. Received: eval_labels={settings.eval_labels}, "
-                f"{directory}. Pass `--eval-labels hard`, or distil with "
-                "`--soft-labels`."
+                f"{directory}. Pass `--eval-labels hard`, or have both: "
+                f"{SOFT_LABELS_ADVICE}"
             )
 
 

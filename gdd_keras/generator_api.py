@@ -8,6 +8,7 @@ import tensorflow as tf
 from gdd_keras.config import InputError
 from gdd_keras.config import checked_integer
 from gdd_keras.metadata import METADATA_NAME
+from gdd_keras.metadata import SOFT_LABELS_ADVICE
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_libraries
@@ -307,7 +308,7 @@ class DistilledGenerator:
         if not self.has_soft_labels:
             raise InputError(
                 "Soft labels need a generator that was exported with them. "
-                f"Received: {self.path}. Distil with `--soft-labels`."
+                f"Received: {self.path}. {SOFT_LABELS_ADVICE}"
             )
 
     def _checked_labels(self, labels):

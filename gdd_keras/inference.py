@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 
 from gdd_keras.config import InputError
+from gdd_keras.metadata import gives_soft_labels
 from gdd_keras.quiet import quiet_warnings
 
 __all__ = [
@@ -181,7 +182,7 @@ def exported_classifier(directory, metadata):
     Raises:
         InputError: If they name one that is not there.
     """
-    if "soft_labels" not in metadata["signatures"]:
+    if not gives_soft_labels(metadata):
         return None
     return ImageClassifier(
         *_exported_function(directory, "soft_labels", ("images",))

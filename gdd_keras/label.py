@@ -1,15 +1,13 @@
 """Command: `python -m gdd_keras.label` adds soft labels to a generator."""
 
-import json
 import sys
 
 from gdd_keras.cli import add_config_flags
 from gdd_keras.cli import add_model_flag
 from gdd_keras.cli import given_settings
 from gdd_keras.cli import run_command
-from gdd_keras.config import InputError
-from gdd_keras.config import config_from_json
 from gdd_keras.config import make_config
+from gdd_keras.metadata import distillation_config
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
@@ -49,17 +47,8 @@ def _run(arguments):
     directory = find_version(arguments.model, "--model")
     metadata = read_metadata(directory)
     given = given_settings(arguments)
-    config = metadata.get("config")
-    if config is None and "dataset" not in given:
-        raise InputError(
-            f"The metadata of {directory} must name its data set. Received: "
-            "no `config`. Pass `--dataset`."
-        )
-    if config is not None:
-        config = config_from_json(
-            json.dumps(config), f"`config` in the metadata of {directory}"
-        )
-    config = make_config(base=config, **given)
+    base = distillation_config(directory, metadata, "dataset" in given)
+    config = make_config(base=base, **given)
     with quiet_import():
         from gdd_keras.data import load_dataset
         from gdd_keras.labeller import describe_labeller

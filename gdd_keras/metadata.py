@@ -4,12 +4,14 @@ Nothing here imports TensorFlow, so that a wrong path is refused at once.
 """
 
 import hashlib
+import json
 import math
 import pathlib
 
 from gdd_keras import files
 from gdd_keras.config import WEIGHT_TYPES
 from gdd_keras.config import InputError
+from gdd_keras.config import config_from_json
 from gdd_keras.config import shown
 from gdd_keras.schema import Place
 from gdd_keras.schema import read_object
@@ -18,9 +20,12 @@ __all__ = [
     "METADATA_NAME",
     "SCORE_DEFAULTS",
     "SCORE_KEY",
+    "SOFT_LABELS_ADVICE",
     "check_class_names",
     "check_metadata",
+    "distillation_config",
     "find_version",
+    "gives_soft_labels",
     "method_name",
     "model_digest",
     "read_metadata",
@@ -45,6 +50,10 @@ SCORE_KEY = (
 )
 # What figures of earlier versions do not say.
 SCORE_DEFAULTS = {"labels": "hard"}
+# How an export comes to give them.
+SOFT_LABELS_ADVICE = (
+    "Distil with `--soft-labels`, or add them by `python -m gdd_keras.label`."
+)
 
 _ADVICE = "Export again."
 # What `convert` writes for other runtimes.
@@ -134,6 +143,42 @@ def method_name(config):
     if not steps or not (omega_g or omega_l):
         return "gan"
     return "gdd" if omega_l else "dim"
+
+
+def gives_soft_labels(metadata):
+    """Returns whether an exported generator also gives soft labels.
+
+    Args:
+        metadata: As from `read_metadata`.
+    """
+    return "soft_labels" in metadata["signatures"]
+
+
+def distillation_config(directory, metadata, has_dataset):
+    """Returns the settings with which a generator was distilled.
+
+    Args:
+        directory: Version directory, for errors.
+        metadata: As from `read_metadata`.
+        has_dataset: Whether the data set is known without them.
+
+    Returns:
+        `Config`, or `None` if the metadata have none.
+
+    Raises:
+        InputError: If they are broken, or needed and not there.
+    """
+    config = metadata.get("config")
+    if config is not None:
+        return config_from_json(
+            json.dumps(config), f"`config` in the metadata of {directory}"
+        )
+    if not has_dataset:
+        raise InputError(
+            f"The metadata of {directory} must name its data set. Received: "
+            "no `config`. Pass `--dataset`."
+        )
+    return None
 
 
 def model_digest(directory):

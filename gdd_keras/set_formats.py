@@ -4,6 +4,8 @@ import dataclasses
 import pathlib
 
 from gdd_keras.config import InputError
+from gdd_keras.metadata import SOFT_LABELS_ADVICE
+from gdd_keras.metadata import gives_soft_labels
 from gdd_keras.shards import SHARDED_FORMATS
 
 __all__ = [
@@ -92,16 +94,17 @@ def check_soft_labels(soft_labels, set_format, metadata):
             "Soft labels are written to `npz` alone. Received: format="
             f"{set_format}. Choose `npz`, or leave soft labels out."
         )
-    if "soft_labels" not in metadata["signatures"]:
+    if not gives_soft_labels(metadata):
         raise InputError(
             "Soft labels need a generator that was exported with them. "
             "Received: one with the signatures "
-            f"{', '.join(metadata['signatures'])}. Distil with "
-            "`--soft-labels`."
+            f"{', '.join(metadata['signatures'])}. {SOFT_LABELS_ADVICE}"
         )
 
 
-def description(generator_path, metadata, ipc, set_format, seed):
+def description(
+    generator_path, metadata, ipc, set_format, seed, soft_labels=False
+):
     """Returns the content of `distilled_set.json`.
 
     Args:
@@ -110,6 +113,7 @@ def description(generator_path, metadata, ipc, set_format, seed):
         ipc: Images per class.
         set_format: One of `FORMATS`.
         seed: Seed of the images.
+        soft_labels: Whether the set also holds them.
     """
     return {
         "format": set_format,
@@ -118,6 +122,7 @@ def description(generator_path, metadata, ipc, set_format, seed):
         "ipc": ipc,
         "num_images": ipc * metadata["num_classes"],
         "seed": seed,
+        "soft_labels": soft_labels,
         "generator": str(generator_path),
         "fingerprint": metadata.get("fingerprint"),
         "versions": metadata["versions"],

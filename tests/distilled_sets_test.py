@@ -125,6 +125,7 @@ def test_format_opens_again(generator, tmp_path, set_format):
     assert description["class_names"] == ["cat", "dog/wolf", "bird"]
     assert description["seed"] == 3
     assert description["fingerprint"] == "abc"
+    assert description["soft_labels"] is False
     assert [path.name for path in target.parent.iterdir()] == ["set"]
 
 
@@ -252,6 +253,8 @@ def test_npz_with_soft_labels(soft_saved_model, tmp_path):
         soft_labels = arrays["soft_labels"]
     np.testing.assert_array_equal(labels, generator.balanced_labels(IPC))
     np.testing.assert_array_equal(soft_labels, generator.soft_labels(images))
+    description = json.loads((written.path / "distilled_set.json").read_text())
+    assert description["soft_labels"] is True
 
 
 def test_without_being_asked_there_are_no_soft_labels(

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from gdd_keras.config import InputError
 from gdd_keras.data.pipeline import BatchSampler
+from gdd_keras.metadata import SOFT_LABELS_ADVICE
 from gdd_keras.sampling import image_drawer
 
 __all__ = [
@@ -213,7 +214,8 @@ class SoftLabelled:
             raise InputError(
                 "`eval_labels` may be soft for an export that gives soft "
                 f"labels. Received: {getattr(generator, 'path', generator)}. "
-                "Pass `--eval-labels hard`, or distil with `--soft-labels`."
+                "Pass `--eval-labels hard`, or have both: "
+                f"{SOFT_LABELS_ADVICE}"
             )
         self._source = source
         self._generator = generator

@@ -7,6 +7,7 @@ import shlex
 from gdd_keras.config import InputError
 from gdd_keras.files import write_text
 from gdd_keras.metadata import find_version
+from gdd_keras.metadata import gives_soft_labels
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.reporting import properties
@@ -116,7 +117,7 @@ def build_card(directory, material):
 
 def _soft_labels(metadata):
     """Says that there are soft labels; their classifier is not counted."""
-    if "soft_labels" not in metadata["signatures"]:
+    if not gives_soft_labels(metadata):
         return ""
     return (
         " A classifier of real images beside it gives the images soft labels."
