@@ -21,6 +21,7 @@ from gdd_keras.generator_api import load_generator
 from gdd_keras.labeller import build_labeller
 from gdd_keras.labeller import describe_labeller
 from gdd_keras.labeller import soft_labeller
+from gdd_keras.labeller import time_labeller
 from gdd_keras.labeller import train_labeller
 from gdd_keras.latents import fitted_generator
 from gdd_keras.metadata import SCORE_DEFAULTS
@@ -168,7 +169,11 @@ def estimate_cost(config, dataset, started):
     )
     lines = _describe(dataset, stages, plans, config)
     if config.generation.soft_labels:
-        lines.append(_labeller_line(config, dataset))
+        seconds = time_labeller(dataset, training_precision(config))
+        minutes = config.labeller.labeller_steps * seconds / 60
+        lines.append(
+            f"{_labeller_line(config, dataset)}, about {minutes:.1f} minutes"
+        )
     return lines
 
 

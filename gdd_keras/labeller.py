@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import time
 
 import keras
 from keras import layers
@@ -33,6 +34,7 @@ __all__ = [
     "describe_labeller",
     "label_model",
     "soft_labeller",
+    "time_labeller",
     "train_labeller",
 ]
 
@@ -40,6 +42,7 @@ __all__ = [
 _NETWORK = "convnet3"
 _WIDTH = 64
 _LEARNING_RATE = 0.02
+_TIMED_STEPS = 10
 
 
 def build_labeller(dataset, seed=0, precision=None):
@@ -88,18 +91,8 @@ def train_labeller(dataset, steps, seed=0, precision=None, verbose=1):
         RunError: If the loss is no longer finite.
     """
     network = build_labeller(dataset, seed, precision)
-    source = _source(dataset)
-    # Steps, unless a batch cannot hold an image of every class.
-    steps_per_epoch = -(-source.images_per_epoch // source.batch_size)
-    epochs = -(-steps // steps_per_epoch)
-    trainer = EvalTrainer(
-        network,
-        source,
-        epochs,
-        _LEARNING_RATE,
-        dataset.augmentation,
-        decay_at_half=True,
-    )
+    trainer = _trainer(network, dataset, steps)
+    epochs = trainer.epochs
     bar = progress_bar(epochs, "step") if verbose else None
 
     def progress(done, loss):
@@ -111,9 +104,27 @@ def train_labeller(dataset, steps, seed=0, precision=None, verbose=1):
         if bar is not None:
             bar.update(done, [("loss", loss)])
 
-    source.reset(seed)
+    trainer.source.reset(seed)
     trainer.train(seed, progress)
     return network, trainer.score(pick_split(dataset, "validation"))
+
+
+def time_labeller(dataset, precision=None):
+    """Returns the seconds that a step of `train_labeller` takes here.
+
+    Args:
+        dataset: `Dataset`.
+        precision: As in `build_classifier`.
+    """
+    network = build_labeller(dataset, precision=precision)
+    trainer = _trainer(network, dataset, _TIMED_STEPS)
+    trainer.source.reset(0)
+    # The first time it is compiled.
+    trainer.train(0)
+    started = time.monotonic()
+    trainer.train(0)
+    steps = trainer.epochs * trainer.steps_per_epoch
+    return (time.monotonic() - started) / steps
 
 
 def soft_labeller(network, temperature=1.0):
@@ -207,6 +218,21 @@ def describe_labeller(dataset, steps):
     """
     source = _source(dataset)
     return f"labeller: {steps:,} steps of {source.batch_size} real images"
+
+
+def _trainer(network, dataset, steps):
+    """Returns the `EvalTrainer` of a labeller."""
+    source = _source(dataset)
+    # Steps, unless a batch cannot hold an image of every class.
+    steps_per_epoch = -(-source.images_per_epoch // source.batch_size)
+    return EvalTrainer(
+        network,
+        source,
+        -(-steps // steps_per_epoch),
+        _LEARNING_RATE,
+        dataset.augmentation,
+        decay_at_half=True,
+    )
 
 
 def _source(dataset):

@@ -325,12 +325,14 @@ def test_labeller_is_trained_once(config, toy_dataset, tmp_path, monkeypatch):
     )
 
 
-def test_estimate_names_the_labeller(config, toy_dataset):
+def test_estimate_times_the_labeller(config, toy_dataset, monkeypatch):
+    monkeypatch.setattr(job, "time_labeller", lambda *_: 0.18)
     lines = estimate_cost(
         make_config(base=config, soft_labels=True), toy_dataset, 0.0
     )
     assert lines[-1] == (
-        "labeller: 2,000 steps of 255 real images, before all else"
+        "labeller: 2,000 steps of 255 real images, before all else, about 6.0 "
+        "minutes"
     )
 
 

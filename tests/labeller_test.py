@@ -9,6 +9,7 @@ from gdd_keras.config import RunError
 from gdd_keras.labeller import build_labeller
 from gdd_keras.labeller import describe_labeller
 from gdd_keras.labeller import soft_labeller
+from gdd_keras.labeller import time_labeller
 from gdd_keras.labeller import train_labeller
 
 
@@ -34,6 +35,24 @@ def test_labels_are_a_copys_and_computed_in_float32(toy_dataset):
     np.testing.assert_array_equal(labels(images), expected)
     network.set_weights([0 * w for w in network.get_weights()])
     np.testing.assert_array_equal(labels(images), expected)
+
+
+def test_seconds_of_a_step(toy_dataset, monkeypatch):
+    calls = []
+
+    def train(trainer, seed):
+        calls.append(trainer)
+        now.append(now[-1] + (100.0 if len(calls) == 1 else 5.0))
+
+    now = [0.0]
+    monkeypatch.setattr(labeller.EvalTrainer, "train", train)
+    monkeypatch.setattr(labeller.time, "monotonic", lambda: now[-1])
+    seconds = time_labeller(toy_dataset)
+    monkeypatch.undo()
+    # The first call compiles and does not count.
+    assert seconds == 5.0 / 10
+    assert len(calls) == 2
+    assert time_labeller(toy_dataset) > 0
 
 
 def test_training_learns_and_repeats_itself(toy_dataset):
