@@ -64,10 +64,6 @@ class ConditionalGAN(keras.Model):
         elbo_weight: Weight of the bound, beside the adversarial loss's 1.
         pixel_variance: s^2, of pixels in [-1, 1].
         mixture_components: Components per class of the mixture of latents.
-        label_blind: Whether encoder and generator see zeros for the label,
-            which then only chooses the mixture of the latents: else a
-            generator paints images more typical of their class than real
-            ones are. Needs an encoder.
         **kwargs: Of `keras.Model`.
 
     Example:
@@ -102,7 +98,6 @@ class ConditionalGAN(keras.Model):
         elbo_weight=1.2,
         pixel_variance=0.02,
         mixture_components=20,
-        label_blind=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -111,7 +106,6 @@ class ConditionalGAN(keras.Model):
         self.encoder = encoder
         self.elbo_weight = elbo_weight
         self.pixel_variance = pixel_variance
-        self.label_blind = label_blind and encoder is not None
         # A wrong name must fail here, not in the first step.
         generator_loss(adversarial_loss, tf.zeros(1))
         self.adversarial_loss = adversarial_loss
@@ -132,9 +126,7 @@ class ConditionalGAN(keras.Model):
             self.averaged_encoder = float32_copy(encoder)
             self.averaged_encoder.trainable = False
             self.deployed_generator = with_latent_mixture(
-                self.averaged_generator,
-                mixture_components,
-                self.label_blind,
+                self.averaged_generator, mixture_components
             )
             self._encode = tf.function(
                 self._encode_images,
@@ -239,13 +231,9 @@ class ConditionalGAN(keras.Model):
         return self._encode(images, labels)
 
     def _encode_images(self, images, labels):
-        images = scale_images(images)
-        encoded = self.averaged_encoder(
-            [images, self._label_vectors(labels)], training=False
-        )
-        judged = self.discriminator(
-            [images, self._one_hot(labels)], training=False
-        )
+        inputs = [scale_images(images), self._one_hot(labels)]
+        encoded = self.averaged_encoder(inputs, training=False)
+        judged = self.discriminator(inputs, training=False)
         confidences = tf.ones_like(labels, tf.float32)
         if self.has_class_logits:
             probabilities = tf.nn.softmax(judged["class_logits"])
@@ -298,7 +286,7 @@ class ConditionalGAN(keras.Model):
         with tf.GradientTape() as tape:
             latents, losses = self._latents(real_images, labels)
             generated_images = self.generator(
-                [latents, self._label_vectors(labels)], training=True
+                [latents, self._one_hot(labels)], training=True
             )
         losses.update(
             self._discriminator_step(
@@ -329,8 +317,7 @@ class ConditionalGAN(keras.Model):
         if self.encoder is None:
             return noise, {}
         encoded = self.encoder(
-            [real_images, self._label_vectors(labels)],
-            training=self.trains_encoder,
+            [real_images, self._one_hot(labels)], training=self.trains_encoder
         )
         mean, log_variance = encoded["mean"], encoded["log_variance"]
         # The noise is no part of what is learned (Kingma & Welling, 2014).
@@ -338,11 +325,6 @@ class ConditionalGAN(keras.Model):
         if not self.trains_encoder:
             return tf.stop_gradient(latents), {}
         return latents, {"kl_loss": kl_loss(mean, log_variance)}
-
-    def _label_vectors(self, labels):
-        """Returns what encoder and generator see of the labels."""
-        vectors = self._one_hot(labels)
-        return tf.zeros_like(vectors) if self.label_blind else vectors
 
     def _one_hot(self, labels):
         return tf.one_hot(labels, self.num_classes)

@@ -241,13 +241,6 @@ class NetworkConfig(_Section):
         "fitted to its latents is drawn from; `normal`: N(0, I), as published.",
         choices=("encoded", "normal"),
     )
-    label_input: str = option(
-        "concatenated",
-        "How the label enters the generator: `concatenated` to the latents "
-        "(eq. 5), or through the distribution of the `latents` of its class "
-        "alone, so that nothing can be painted by label.",
-        choices=("concatenated", "latents"),
-    )
     latent_dim: int = option(
         64, "Length of the latent vector z.", minimum=1, maximum=4096
     )

@@ -36,13 +36,6 @@ def check_training(config, image_shape, num_classes):
             the memory, or there is nothing to give soft labels.
     """
     _check_soft_labels(config)
-    networks = config.networks
-    if networks.label_input == "latents" and networks.latents == "normal":
-        raise InputError(
-            "`label_input` may be latents where these differ by class. "
-            "Received: label_input=latents, latents=normal. Choose `--latents "
-            "encoded`, or `--label-input concatenated`."
-        )
     open_strategy(config.run.strategy, config.cgan.batch_size)
     # A GPU has memory of its own, and TensorFlow says when it is full.
     if not tf.config.list_physical_devices("GPU"):

@@ -149,7 +149,6 @@ def _build_stages(config, dataset):
         "encoder": encoder,
         "elbo_weight": cgan.elbo_weight,
         "pixel_variance": cgan.pixel_variance,
-        "label_blind": config.networks.label_input == "latents",
         # What no class has the images for would be dead weight in the export.
         "mixture_components": useful_components(
             config.generation.mixture_components,

@@ -194,21 +194,20 @@ def reference_step(gan, batch, step, rates, penalty_weight, auxiliary_weight):
     generator, discriminator = gan.generator, gan.discriminator
     labels = batch["labels"]
     one_hot = tf.one_hot(labels, 3)
-    seen = tf.zeros((6, 3)) if gan.label_blind else one_hot
     real = tf.cast(batch["images"], tf.float32) / 127.5 - 1.0
     noise = tf.random.stateless_normal((6, 5), draw(0))
 
     def encode():
         if gan.encoder is None:
             return noise, 0.0
-        encoded = gan.encoder([real, seen], training=True)
+        encoded = gan.encoder([real, one_hot], training=True)
         mean, log_variance = encoded["mean"], encoded["log_variance"]
         latents = mean + tf.exp(log_variance / 2) * noise
         return latents, kl_loss(mean, log_variance)
 
     latents, _ = encode()
     name = gan.adversarial_loss
-    generated = generator([latents, seen], training=True)
+    generated = generator([latents, one_hot], training=True)
     share = tf.random.stateless_uniform((6, 1, 1, 1), draw(2))
     between = (1 - share) * real + share * generated
     with tf.GradientTape() as tape:
@@ -230,7 +229,7 @@ def reference_step(gan, batch, step, rates, penalty_weight, auxiliary_weight):
     apply_sgd(tape, total, discriminator, rates[1])
     with tf.GradientTape(persistent=True) as tape:
         latents, divergence = encode()
-        images = generator([latents, seen], training=True)
+        images = generator([latents, one_hot], training=True)
         outputs = discriminator([images, one_hot])
         total = generator_loss(name, outputs["scores"])
         if "class_logits" in outputs:
@@ -287,10 +286,8 @@ def test_two_steps_equal_a_plain_reference(loss, conditioning):
             )
 
 
-@pytest.mark.parametrize("label_blind", [False, True])
-def test_two_steps_with_an_encoder_equal_a_plain_reference(label_blind):
+def test_two_steps_with_an_encoder_equal_a_plain_reference():
     settings = {"elbo_weight": 0.7, "pixel_variance": 0.2}
-    settings["label_blind"] = label_blind
     gan, twin = (
         make(architecture="dim", seed=5, encoded=True, **settings)
         for _ in range(2)
@@ -315,26 +312,6 @@ def test_two_steps_with_an_encoder_equal_a_plain_reference(label_blind):
         "kl_loss",
     }
     assert set(gan.loss_weights) <= set(logs)
-
-
-def test_a_label_blind_generator_paints_nothing_by_label():
-    gan = make(encoded=True, label_blind=True)
-    run(gan, 2)
-    images = make_batch()["images"]
-    means = [
-        gan.encode(images, tf.constant([label] * 6, tf.int32))[0]
-        for label in (0, 1)
-    ]
-    np.testing.assert_array_equal(*means)
-    # The mixture, before it is fitted, is the same for all classes.
-    latents = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
-    draws = [
-        gan.deployed_generator([latents, np.eye(3, dtype="float32")[[c] * 3]])
-        for c in (0, 1)
-    ]
-    np.testing.assert_array_equal(*draws)
-    # Without an encoder there would be nothing left of the label.
-    assert not make(label_blind=True).label_blind
 
 
 def test_average_follows_the_encoder():

@@ -36,10 +36,6 @@ def test_usual_settings_pass():
         ({"pool": (".x:y",)}, "or `package.module:function`. Received: .x:y"),
         ({"network": "nosuch"}, "^`network`: The network must be one of"),
         (
-            {"label_input": "latents", "latents": "normal"},
-            "where these differ by class. Received: label_input=latents, lat",
-        ),
-        (
             {"eval_labels": "soft"},
             "Received: eval_labels=soft, soft_labels=False. Add `--soft-lab",
         ),

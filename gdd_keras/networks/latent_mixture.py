@@ -123,14 +123,12 @@ class LatentMixture(layers.Layer):
         }
 
 
-def with_latent_mixture(generator, num_components, label_blind=False):
+def with_latent_mixture(generator, num_components):
     """Puts a `LatentMixture` before a generator, whose weights it shares.
 
     Args:
         generator: As from `build_generator`.
         num_components: Components of each class.
-        label_blind: Whether the generator gets zeros for the label, which
-            then only chooses the mixture.
 
     Returns:
         `keras.Model` that is called like the generator, with latents that
@@ -142,12 +140,7 @@ def with_latent_mixture(generator, num_components, label_blind=False):
     mixture = LatentMixture(
         num_classes, num_components, latent_dim, name="latent_mixture"
     )
-    drawn = mixture([latents, one_hot_labels])
-    if label_blind:
-        seen = layers.Rescaling(0.0, name="unseen_labels")(one_hot_labels)
-    else:
-        seen = one_hot_labels
-    images = generator([drawn, seen])
+    images = generator([mixture([latents, one_hot_labels]), one_hot_labels])
     return keras.Model(
         [latents, one_hot_labels], images, name="mixture_generator"
     )
