@@ -16,7 +16,6 @@ from gdd_keras.machine import describe_environment
 from gdd_keras.memory import check_stored_set
 from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import SCORE_KEY
-from gdd_keras.metadata import SOFT_LABELS_ADVICE
 from gdd_keras.metadata import distillation_config
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import gives_soft_labels
@@ -24,6 +23,7 @@ from gdd_keras.metadata import method_name
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.metadata import recorded_scores
+from gdd_keras.metadata import soft_labels_error
 from gdd_keras.metadata import update_metadata
 from gdd_keras.quiet import quiet_import
 
@@ -286,11 +286,8 @@ def _check_labels(settings, models, baselines):
         )
     for directory, metadata in models.values():
         if not gives_soft_labels(metadata):
-            raise InputError(
-                "`eval_labels` may be soft for an export that gives soft "
-                f"labels. Received: eval_labels={settings.eval_labels}, "
-                f"{directory}. Pass `--eval-labels hard`, or have both: "
-                f"{SOFT_LABELS_ADVICE}"
+            raise soft_labels_error(
+                directory, f"eval_labels={settings.eval_labels}, "
             )
 
 

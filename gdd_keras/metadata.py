@@ -30,6 +30,7 @@ __all__ = [
     "model_digest",
     "read_metadata",
     "recorded_scores",
+    "soft_labels_error",
     "update_metadata",
 ]
 
@@ -152,6 +153,20 @@ def gives_soft_labels(metadata):
         metadata: As from `read_metadata`.
     """
     return "soft_labels" in metadata["signatures"]
+
+
+def soft_labels_error(model, received=""):
+    """Returns the `InputError` of scoring with soft labels that are not there.
+
+    Args:
+        model: What was to be scored, as shown.
+        received: Settings to show before it.
+    """
+    return InputError(
+        "`eval_labels` may be soft for an export that gives soft labels. "
+        f"Received: {received}{model}. Pass `--eval-labels hard`, or give it "
+        f"a labeller. {SOFT_LABELS_ADVICE}"
+    )
 
 
 def distillation_config(directory, metadata, has_dataset):

@@ -18,9 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gdd_keras.config import InputError
 from gdd_keras.data.pipeline import BatchSampler
-from gdd_keras.metadata import SOFT_LABELS_ADVICE
+from gdd_keras.metadata import soft_labels_error
 from gdd_keras.sampling import image_drawer
 
 __all__ = [
@@ -211,12 +210,7 @@ class SoftLabelled:
 
     def __init__(self, source, generator):
         if not getattr(generator, "has_soft_labels", False):
-            raise InputError(
-                "`eval_labels` may be soft for an export that gives soft "
-                f"labels. Received: {getattr(generator, 'path', generator)}. "
-                "Pass `--eval-labels hard`, or have both: "
-                f"{SOFT_LABELS_ADVICE}"
-            )
+            raise soft_labels_error(getattr(generator, "path", generator))
         self._source = source
         self._generator = generator
         self.images_per_epoch = source.images_per_epoch
