@@ -223,7 +223,7 @@ class NetworkConfig(_Section):
     """Generator and discriminator."""
 
     generator: str = option(
-        "compact",
+        "residual",
         "`compact`: one transposed convolution per resolution; `residual`: "
         "the same, each followed by a residual convolution; `dim`: DiM's "
         "constant-width stack.",
@@ -257,14 +257,14 @@ class NetworkConfig(_Section):
         maximum=_WIDEST,
     )
     discriminator_gain: float = option(
-        2.0,
+        4.0,
         "Factor after each convolution of the `compact` discriminator; more "
         "lets it see smaller errors.",
         above=0.0,
         maximum=100.0,
     )
     discriminator_stem: int = option(
-        0,
+        32,
         "Channels of a convolution at full resolution before those of the "
         "`compact` discriminator; 0 for none.",
         minimum=0,
@@ -295,7 +295,7 @@ class CGANConfig(_Section):
         choices=("non_saturating", "hinge", "wgan_gp"),
     )
     cgan_steps: int = option(
-        8000,
+        16_000,
         "Training steps of stage 1 (`--time-budget` replaces them).",
         minimum=1,
         maximum=_MANY_STEPS,
@@ -319,7 +319,7 @@ class CGANConfig(_Section):
         0.9, "Adam's second-moment decay.", minimum=0.0, below=1.0
     )
     auxiliary_weight: float = option(
-        1.0,
+        0.2,
         "Weight of the generator's class loss under `auxiliary`.",
         minimum=0.0,
     )
@@ -687,6 +687,8 @@ class TuningConfig(_Section):
 PRESETS = {
     "compact": {},
     "tiny": {
+        "generator": "compact",
+        "discriminator_stem": 0,
         "latent_dim": 16,
         "generator_width": 8,
         "discriminator_width": 8,
@@ -707,11 +709,13 @@ PRESETS = {
         "latents": "normal",
         "latent_dim": 90,
         "discriminator_gain": 1.0,
+        "discriminator_stem": 0,
         "generator": "dim",
         "discriminator": "dim",
         "generator_width": 196,
         "discriminator_width": 196,
         "conditioning": "auxiliary",
+        "auxiliary_weight": 1.0,
         "cgan_loss": "wgan_gp",
         # 150 and 100 epochs of CIFAR-10's 50,000 images.
         "cgan_steps": 58_600,
