@@ -9,6 +9,7 @@ from gdd_keras.cli import given_settings
 from gdd_keras.cli import read_config
 from gdd_keras.cli import resolve_config
 from gdd_keras.cli import run_command
+from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.files import check_can_be_made
 from gdd_keras.files import next_version
@@ -66,6 +67,12 @@ def _add_arguments(parser):
         "data and networks, to compare settings of stage 2.",
     )
     parser.add_argument(
+        "--extend-stage-1",
+        action="store_true",
+        help="Train the stage 1 of `--stage-1-from` on first, up to "
+        "`--cgan-steps` steps in all.",
+    )
+    parser.add_argument(
         "--fresh",
         action="store_true",
         help="Start over in a new folder, even if this run exists.",
@@ -98,6 +105,11 @@ def _run(arguments):
     base = read_config(arguments.config, settings)
     # Everything that needs no TensorFlow is refused before it loads.
     config = resolve_config(base, settings, gpu=False)
+    if arguments.extend_stage_1 and arguments.stage_1_from is None:
+        raise InputError(
+            "`--extend-stage-1` needs a stage 1. Received: no "
+            "`--stage-1-from`. Name the run that has it."
+        )
     check_can_be_made(pathlib.Path(arguments.saved_models), "`--saved-models`")
     with quiet_import():
         import tensorflow as tf
@@ -123,10 +135,11 @@ def _run(arguments):
         arguments.run_dir,
         arguments.fresh,
         stage_1_from=arguments.stage_1_from,
+        extend_stage_1=arguments.extend_stage_1,
     )
     with run.locked():
         if arguments.stage_1_from is not None:
-            run.adopt_stage_1(arguments.stage_1_from)
+            run.adopt_stage_1(arguments.stage_1_from, arguments.extend_stage_1)
         if not arguments.quiet:
             print(f"run: {run.path} (preset {config.run.preset})")
         result = distill_dataset(

@@ -46,6 +46,7 @@ class RunDirectory:
         config: `Config`, written as `config.json` if none is there.
         stage_1_from: Folder of the run that `adopt_stage_1` will get, or
             `None`: refused here, before there is a folder.
+        extend_stage_1: Likewise, whether it will train that stage 1 on.
 
     Attributes:
         path: `pathlib.Path`.
@@ -55,11 +56,11 @@ class RunDirectory:
             (of single networks), `summary` (of all), `done`.
     """
 
-    def __init__(self, path, config, stage_1_from=None):
+    def __init__(self, path, config, stage_1_from=None, extend_stage_1=False):
         self.path = pathlib.Path(path)
         self.state = _read_state(self.path)
         if stage_1_from is not None:
-            check_stage_1(stage_1_from, config, self.path)
+            check_stage_1(stage_1_from, config, self.path, extend_stage_1)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -136,47 +137,55 @@ class RunDirectory:
         """
         seconds = self.state["seconds"]
         if "stage_1_from" in self.state:
-            seconds += self.state["stages"][_STAGE_1].get("seconds", 0.0)
+            # Runs of before never trained it on.
+            whole = self.state["stages"][_STAGE_1].get("seconds", 0.0)
+            seconds += self.state.get("adopted_seconds", whole)
         return seconds
 
-    def adopt_stage_1(self, path):
+    def adopt_stage_1(self, path, extend=False):
         """Starts from the finished stage 1 of another run.
 
         Copies it; does nothing where this run has begun its own.
 
         Args:
             path: Folder of the other run.
+            extend: Whether to train it on, up to this run's `cgan_steps` in
+                all: rates rise again to where such a training would have
+                them, and fall over the last part of it.
 
         Raises:
             InputError: See `check_stage_1`.
         """
-        state = check_stage_1(path, self.config, self.path)
+        state = check_stage_1(path, self.config, self.path, extend)
         if state is None:
             return
+        stage = state["stages"][_STAGE_1]
         source = _checkpoints(pathlib.Path(path), _STAGE_1)
         with new_directory(self.checkpoints(_STAGE_1)) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
         self.save(
-            stages={_STAGE_1: state["stages"][_STAGE_1]},
+            stages={_STAGE_1: {**stage, "done": not extend}},
             fingerprint=state["fingerprint"],
             stage_1_from=str(path),
+            adopted_seconds=stage.get("seconds", 0.0),
         )
 
 
-def check_stage_1(path, config, target):
+def check_stage_1(path, config, target, extend=False):
     """Refuses a run whose stage 1 another run cannot start from.
 
     Args:
         path: Folder of the run that may have it.
         config: `Config` of the other run.
         target: Folder of the other run, which may be absent.
+        extend: As in `RunDirectory.adopt_stage_1`.
 
     Returns:
         State of the run at `path`; `None` if the other has begun its own.
 
     Raises:
         InputError: If the folder has no such finished stage, or was trained
-            with other settings.
+            with other settings; or if there is nothing to extend it by.
     """
     if _STAGE_1 in _read_state(pathlib.Path(target))["stages"]:
         return None
@@ -201,7 +210,25 @@ def check_stage_1(path, config, target):
             f"stage 1. Received: {path} with {different}. "
             "Change them, or leave `--stage-1-from` out."
         )
+    if extend:
+        _check_extension(path, state["stages"][_STAGE_1]["steps"], config)
     return state
+
+
+def _check_extension(path, steps, config):
+    """Refuses to train a stage 1 of so many steps on to no more of them."""
+    if config.run.time_budget is not None:
+        raise InputError(
+            "`--extend-stage-1` counts steps, not time. Received: "
+            f"time_budget={config.run.time_budget:g}. Give `--cgan-steps`, "
+            "without `--time-budget`."
+        )
+    if config.cgan.cgan_steps <= steps:
+        raise InputError(
+            "`--extend-stage-1` needs `--cgan-steps` above those that are "
+            f"done. Received: cgan_steps={config.cgan.cgan_steps}, {path} "
+            f"with {steps}. Ask for more, or leave `--extend-stage-1` out."
+        )
 
 
 def open_run(
@@ -211,6 +238,7 @@ def open_run(
     fresh=False,
     parent="runs",
     stage_1_from=None,
+    extend_stage_1=False,
 ):
     """Finds the run that these settings belong to, or makes a new one.
 
@@ -226,6 +254,7 @@ def open_run(
             exists.
         parent: Where numbered runs lie.
         stage_1_from: As in `RunDirectory`.
+        extend_stage_1: Likewise.
 
     Returns:
         `RunDirectory`.
@@ -241,7 +270,7 @@ def open_run(
         existing, path = numbered_folders(pathlib.Path(parent), name)
         if not fresh:
             path = next((p for p in existing if _holds(p, config)), path)
-    return RunDirectory(path, config, stage_1_from)
+    return RunDirectory(path, config, stage_1_from, extend_stage_1)
 
 
 def numbered_folders(parent, name):
@@ -358,6 +387,7 @@ def _read_state(path):
         return {"stages": {}, "seconds": 0.0, "done": False}
     state = read_object(file, _ADVICE)
     state.get("seconds", float, minimum=0)
+    state.get("adopted_seconds", float, None, minimum=0)
     state.get("stages", dict)
     for name in ("fingerprint", "export", "stage_1_from"):
         state.get(name, str, None)

@@ -596,3 +596,69 @@ class TestStage1From:
         assert (code, out) == (2, "")
         assert "whose stage 1 is finished. Received: first" in err
         assert not (tmp_path / "b").exists()
+
+    def test_stage_1_is_trained_on(self, command, fast, tmp_path):
+        # Rates that do not fall leave no trace of where the first part ended.
+        flags = [*fast, "--decay-fraction", 0, "--quiet"]
+        longer = ["--stage-1-from", "first", "--extend-stage-1"]
+        for arguments in (
+            ["--run-dir", "first"],
+            [*longer, "--cgan-steps", 12, "--run-dir", "longer"],
+            ["--cgan-steps", 12, "--run-dir", "whole"],
+        ):
+            code, _, err = command(*flags, *arguments)
+            assert code == 0, err
+        runs = [tmp_path / name for name in ("first", "longer", "whole")]
+        states = [json.loads((run / "state.json").read_text()) for run in runs]
+        stages = [state["stages"]["cgan"] for state in states]
+        assert [stage["steps"] for stage in stages] == [8, 12, 12]
+        assert [stage["first_step"] for stage in stages] == [0, 0, 0]
+        readers = [
+            tf.train.load_checkpoint(str(run / "checkpoints" / "cgan"))
+            for run in runs[1:]
+        ]
+        names = readers[0].get_variable_to_shape_map()
+        assert names == readers[1].get_variable_to_shape_map()
+        for name in names:
+            # The rest names objects, which are numbered through the process.
+            if name.endswith("VARIABLE_VALUE"):
+                np.testing.assert_array_equal(
+                    *(reader.get_tensor(name) for reader in readers)
+                )
+        exported = tmp_path / "saved_models" / "digits" / "2" / "metadata.json"
+        training = json.loads(exported.read_text())["training"]
+        assert training["steps"] == {"cgan": 12, "distill": 4}
+        assert training["adopted_stage_1"]
+        # Both parts of stage 1, and stage 2, each once.
+        own = states[1]["stages"]["distill"]["seconds"] + stages[1]["seconds"]
+        assert training["seconds"] == pytest.approx(own, abs=0.2)
+        assert stages[1]["seconds"] > stages[0]["seconds"]
+        # The same command finds nothing left to do.
+        code, out, err = command(
+            *flags[:-1], *longer, "--cgan-steps", 12, "--run-dir", "longer"
+        )
+        assert code == 0, err
+        assert "longer is finished" in out
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            ([], "cgan_steps=8, first with 8. Ask for more, or"),
+            (["--time-budget", 5], "Received: time_budget=5. Give `--cgan-st"),
+        ],
+    )
+    def test_nothing_to_train_on_by(
+        self, flags, message, command, first, tmp_path
+    ):
+        code, out, err = command(
+            *first, "--extend-stage-1", *flags, "--run-dir", "b"
+        )
+        assert (code, out) == (2, "")
+        assert message in err
+        assert not (tmp_path / "b").exists()
+
+
+def test_only_a_stage_1_can_be_extended(command, fast):
+    code, out, err = command(*fast, "--extend-stage-1")
+    assert (code, out) == (2, "")
+    assert "Received: no `--stage-1-from`. Name the run" in err
