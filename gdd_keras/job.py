@@ -125,7 +125,8 @@ def distill_dataset(
         labeller = _labeller(run, config, dataset, say, verbose)
     stages = build_stages(config, dataset)
     plans = _plans(run, stages, config, dataset, started)
-    for line in _describe(dataset, stages, plans, config, score):
+    begun = run.state["stages"]
+    for line in _describe(dataset, stages, plans, config, score, begun):
         say(line)
     if not run.score_events.exists():
         write_hparams(run.score_events, hyperparameters(config), {})
@@ -227,8 +228,17 @@ def _plans(run, stages, config, dataset, started):
     ]
 
 
-def _describe(dataset, stages, plans, config, score=True):
-    """Returns lines that say what will be trained, and how long."""
+def _describe(dataset, stages, plans, config, score=True, begun=None):
+    """Returns lines that say what will be trained, and how long.
+
+    Args:
+        dataset: `Dataset`.
+        stages: List of `Stage`.
+        plans: List of `Plan`.
+        config: `Config`.
+        score: Whether it is scored in the end.
+        begun: Progress of a run, `RunDirectory.state["stages"]`.
+    """
     height, width, channels = dataset.image_shape
     sizes = ", ".join(
         f"{len(split):,} {name}" for name, split in dataset.splits.items()
@@ -246,12 +256,19 @@ def _describe(dataset, stages, plans, config, score=True):
     if devices is not None:
         lines.append(devices)
     for stage, plan in zip(stages, plans, strict=True):
+        title = _STAGE_TITLES[stage.name]
+        progress = (begun or {}).get(stage.name, {"done": False})
+        done = progress.get("steps", 0)
+        if progress["done"]:
+            lines.append(f"{title}: done, {done:,} steps")
+            continue
+        left = plan.steps - done
         rate = stage.batch_size / plan.step_seconds
         lines.append(
-            f"{_STAGE_TITLES[stage.name]}: {plan.steps:,} steps of "
+            f"{title}: {left:,} {'more ' if done else ''}steps of "
             f"{stage.batch_size} images, {rate:,.0f} images/s"
             f"{' by estimate' if plan.estimated else ''}, about "
-            f"{plan.steps * plan.step_seconds / 60:.1f} minutes"
+            f"{left * plan.step_seconds / 60:.1f} minutes"
         )
     evaluation = config.evaluation
     if score and evaluation.num_seeds:

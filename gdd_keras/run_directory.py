@@ -394,6 +394,7 @@ def _read_state(path):
     for stage in state.named("stages").values():
         if stage.get("done", bool):
             stage.get("steps", int, minimum=0)
+        stage.get("steps", int, None, minimum=0)
         stage.get("first_step", int, minimum=0)
         stage.get("seconds", float, None, minimum=0)
     for plan in state.objects("plan"):

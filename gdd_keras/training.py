@@ -416,6 +416,7 @@ def train_stage(
     def save_progress():
         seconds = time.monotonic() - started
         progress["seconds"] = own_seconds_before + seconds
+        progress["steps"] = scalar(trainer.step) - first_step
         run.save(seconds=seconds_before + seconds)
 
     callbacks = [
@@ -448,7 +449,6 @@ def train_stage(
             if trainer.stop_training:
                 break
         progress["done"] = epochs == plan.epochs
-        progress["steps"] = scalar(trainer.step) - first_step
         save_progress()
 
 

@@ -530,7 +530,7 @@ class TestStage1From:
     def first(self, command, fast):
         code, _, err = command(*fast, "--run-dir", "first", "--quiet")
         assert code == 0, err
-        return [*fast, "--stage-1-from", "first", "--quiet"]
+        return [*fast, "--stage-1-from", "first"]
 
     def test_stage_1_is_taken_over_and_stage_2_trained(
         self, command, first, tmp_path
@@ -539,6 +539,7 @@ class TestStage1From:
             *first, "--omega-l", 1000, "--run-dir", "second"
         )
         assert code == 0, err
+        assert "stage 1, conditional GAN: done, 8 steps\n" in out
         runs = [tmp_path / "first", tmp_path / "second"]
         states = [json.loads((run / "state.json").read_text()) for run in runs]
         assert states[1]["stage_1_from"] == "first"
@@ -599,15 +600,20 @@ class TestStage1From:
 
     def test_stage_1_is_trained_on(self, command, fast, tmp_path):
         # Rates that do not fall leave no trace of where the first part ended.
-        flags = [*fast, "--decay-fraction", 0, "--quiet"]
+        flags = [*fast, "--decay-fraction", 0]
         longer = ["--stage-1-from", "first", "--extend-stage-1"]
+        shown = []
         for arguments in (
             ["--run-dir", "first"],
             [*longer, "--cgan-steps", 12, "--run-dir", "longer"],
             ["--cgan-steps", 12, "--run-dir", "whole"],
         ):
-            code, _, err = command(*flags, *arguments)
+            code, out, err = command(*flags, *arguments)
             assert code == 0, err
+            shown.append(out)
+        title = "stage 1, conditional GAN"
+        assert f"{title}: 8 steps of 16 images" in shown[0]
+        assert f"{title}: 4 more steps of 16 images" in shown[1]
         runs = [tmp_path / name for name in ("first", "longer", "whole")]
         states = [json.loads((run / "state.json").read_text()) for run in runs]
         stages = [state["stages"]["cgan"] for state in states]
@@ -635,7 +641,7 @@ class TestStage1From:
         assert stages[1]["seconds"] > stages[0]["seconds"]
         # The same command finds nothing left to do.
         code, out, err = command(
-            *flags[:-1], *longer, "--cgan-steps", 12, "--run-dir", "longer"
+            *flags, *longer, "--cgan-steps", 12, "--run-dir", "longer"
         )
         assert code == 0, err
         assert "longer is finished" in out
