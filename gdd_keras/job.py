@@ -262,7 +262,8 @@ def _describe(dataset, stages, plans, config, score=True, begun=None):
         if progress["done"]:
             lines.append(f"{title}: done, {done:,} steps")
             continue
-        left = plan.steps - done
+        # Under a time budget the plan is an estimate.
+        left = max(0, plan.steps - done)
         rate = stage.batch_size / plan.step_seconds
         lines.append(
             f"{title}: {left:,} {'more ' if done else ''}steps of "
