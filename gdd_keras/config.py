@@ -688,7 +688,9 @@ PRESETS = {
     "compact": {},
     "tiny": {
         "generator": "compact",
+        "discriminator_gain": 2.0,
         "discriminator_stem": 0,
+        "auxiliary_weight": 1.0,
         "latent_dim": 16,
         "generator_width": 8,
         "discriminator_width": 8,
