@@ -126,7 +126,7 @@ def distill_dataset(
     stages = build_stages(config, dataset)
     plans = _plans(run, stages, config, dataset, started)
     begun = run.state["stages"]
-    for line in _describe(dataset, stages, plans, config, score, begun):
+    for line in _describe(dataset, stages, plans, config, begun, score):
         say(line)
     if not run.score_events.exists():
         write_hparams(run.score_events, hyperparameters(config), {})
@@ -168,7 +168,7 @@ def estimate_cost(config, dataset, started):
     plans = plan_training(
         stages, config, dataset, _budget_left(config, started)
     )
-    lines = _describe(dataset, stages, plans, config)
+    lines = _describe(dataset, stages, plans, config, begun={})
     if config.generation.soft_labels:
         seconds = time_labeller(dataset, training_precision(config))
         minutes = config.labeller.labeller_steps * seconds / 60
@@ -228,7 +228,7 @@ def _plans(run, stages, config, dataset, started):
     ]
 
 
-def _describe(dataset, stages, plans, config, score=True, begun=None):
+def _describe(dataset, stages, plans, config, begun, score=True):
     """Returns lines that say what will be trained, and how long.
 
     Args:
@@ -236,8 +236,8 @@ def _describe(dataset, stages, plans, config, score=True, begun=None):
         stages: List of `Stage`.
         plans: List of `Plan`.
         config: `Config`.
+        begun: Progress of the run, `RunDirectory.state["stages"]`.
         score: Whether it is scored in the end.
-        begun: Progress of a run, `RunDirectory.state["stages"]`.
     """
     height, width, channels = dataset.image_shape
     sizes = ", ".join(
@@ -257,9 +257,9 @@ def _describe(dataset, stages, plans, config, score=True, begun=None):
         lines.append(devices)
     for stage, plan in zip(stages, plans, strict=True):
         title = _STAGE_TITLES[stage.name]
-        progress = (begun or {}).get(stage.name, {"done": False})
+        progress = begun.get(stage.name, {})
         done = progress.get("steps", 0)
-        if progress["done"]:
+        if progress.get("done"):
             lines.append(f"{title}: done, {done:,} steps")
             continue
         # Under a time budget the plan is an estimate.

@@ -110,7 +110,7 @@ def soft_saved_model(tiny_generator, tiny_classifier, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def compact_generator():
-    """Untrained generator of the preset `compact`, 32 x 32, ten classes.
+    """Untrained generator of `--generator compact`, 32 x 32, ten classes.
 
     Its images have contrast, as those of a trained one.
     """
