@@ -293,6 +293,7 @@ def _labeller(run, config, dataset, say, verbose):
     if "labeller" in run.state:
         labeller = build_labeller(dataset, config.run.seed, precision)
         labeller.load_weights(run.labeller / _WEIGHTS)
+        say(f"labeller: done, {_held_out(run.state['labeller'])}")
         return labeller
     started = time.monotonic()
     say(_labeller_line(config, dataset))
@@ -307,9 +308,17 @@ def _labeller(run, config, dataset, say, verbose):
     with new_directory(run.labeller, replace=True) as folder:
         labeller.save_weights(folder / _WEIGHTS)
     seconds = time.monotonic() - started
-    run.save(labeller=accuracy, seconds=run.state["seconds"] + seconds)
-    say(f"right on {accuracy:.2%} of held-out images")
+    run.save(
+        labeller=accuracy,
+        labeller_seconds=seconds,
+        seconds=run.state["seconds"] + seconds,
+    )
+    say(_held_out(accuracy))
     return labeller
+
+
+def _held_out(accuracy):
+    return f"right on {accuracy:.2%} of held-out images"
 
 
 def _export(run, trainer, labeller, config, dataset, saved_models):

@@ -30,6 +30,7 @@ _RUN_SECTIONS = {
     field.name: ("strategy",) if field.name == "run" else ()
     for field in dataclasses.fields(Config)
 }
+_LABELLER = "labeller"
 # What stage 1 depends on, and what of it does not matter once it is over.
 _STAGE_1_SECTIONS = {
     "data": ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout"),
@@ -52,8 +53,9 @@ class RunDirectory:
         path: `pathlib.Path`.
         state: Dict of progress, as last saved: `stages` (name to `steps` done
             and whether it is `done`), `plan`, `seconds`, `fingerprint`,
-            `labeller` (its accuracy on held-out images), `export`, `scores`
-            (of single networks), `summary` (of all), `done`.
+            `labeller` (its accuracy on held-out images) and
+            `labeller_seconds`, `export`, `scores` (of single networks),
+            `summary` (of all), `done`.
     """
 
     def __init__(self, path, config, stage_1_from=None, extend_stage_1=False):
@@ -80,7 +82,7 @@ class RunDirectory:
     @property
     def labeller(self):
         """Folder of the labeller's weights."""
-        return self.path / "labeller"
+        return self.path / _LABELLER
 
     @property
     def images(self):
@@ -131,9 +133,9 @@ class RunDirectory:
 
     @property
     def training_seconds(self):
-        """What the generator took, float: a stage 1 of another run included.
+        """What the generator took, float: what is another run's included.
 
-        `state["seconds"]`, which a time budget counts, leaves that one out.
+        `state["seconds"]`, which a time budget counts, leaves that out.
         """
         seconds = self.state["seconds"]
         if "stage_1_from" in self.state:
@@ -145,7 +147,8 @@ class RunDirectory:
     def adopt_stage_1(self, path, extend=False):
         """Starts from the finished stage 1 of another run.
 
-        Copies it; does nothing where this run has begun its own.
+        Copies it, and the labeller where this run would train the same;
+        does nothing where this run has begun its own.
 
         Args:
             path: Folder of the other run.
@@ -159,15 +162,39 @@ class RunDirectory:
         state = check_stage_1(path, self.config, self.path, extend)
         if state is None:
             return
+        path = pathlib.Path(path)
         stage = state["stages"][_STAGE_1]
-        source = _checkpoints(pathlib.Path(path), _STAGE_1)
+        source = _checkpoints(path, _STAGE_1)
         with new_directory(self.checkpoints(_STAGE_1)) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
+        seconds = stage.get("seconds", 0.0)
+        labeller = {}
+        if self._would_train_labeller_of(path, state):
+            # Left by a process that was killed before it noted it.
+            with new_directory(self.labeller, replace=True) as folder:
+                shutil.copytree(path / _LABELLER, folder, dirs_exist_ok=True)
+            took = state.get("labeller_seconds", 0.0)
+            labeller = {_LABELLER: state[_LABELLER], "labeller_seconds": took}
+            seconds += took
         self.save(
             stages={_STAGE_1: {**stage, "done": not extend}},
             fingerprint=state["fingerprint"],
             stage_1_from=str(path),
-            adopted_seconds=stage.get("seconds", 0.0),
+            adopted_seconds=seconds,
+            **labeller,
+        )
+
+    def _would_train_labeller_of(self, path, state):
+        """Says whether this run's labeller would be the one of another."""
+        config, earlier = self.config, _config_of(path)
+        return (
+            config.generation.soft_labels
+            and _LABELLER in state
+            and _LABELLER not in self.state
+            and (path / _LABELLER).is_dir()
+            and config.labeller.labeller_steps
+            == earlier.labeller.labeller_steps
+            and config.run.seed == earlier.run.seed
         )
 
 
@@ -388,6 +415,8 @@ def _read_state(path):
     state = read_object(file, _ADVICE)
     state.get("seconds", float, minimum=0)
     state.get("adopted_seconds", float, None, minimum=0)
+    state.get("labeller", float, None, minimum=0, maximum=1)
+    state.get("labeller_seconds", float, None, minimum=0)
     state.get("stages", dict)
     for name in ("fingerprint", "export", "stage_1_from"):
         state.get(name, str, None)

@@ -575,6 +575,44 @@ class TestStage1From:
         ]
         assert (images[0] != images[1]).any()
 
+    @pytest.mark.filterwarnings("ignore:__array__ implementation")
+    def test_the_same_labeller_is_taken_over(self, command, first, tmp_path):
+        soft = ["--soft-labels", "--labeller-steps", 2, "--num-seeds", 0]
+        plain = first[: first.index("--stage-1-from")]
+        code, _, err = command(*plain, *soft, "--run-dir", "labelled")
+        assert code == 0, err
+        soft += ["--stage-1-from", "labelled", "--omega-l", 1000]
+
+        def follower(name, *flags):
+            """Returns its screen, state, labeller file and card's seconds."""
+            code, out, err = command(*plain, *soft, *flags, "--run-dir", name)
+            assert code == 0, err
+            run = tmp_path / name
+            state = json.loads((run / "state.json").read_text())
+            (weights,) = (run / "labeller").iterdir()
+            metadata = pathlib.Path(state["export"]) / "metadata.json"
+            training = json.loads(metadata.read_text())["training"]
+            return out, state, weights.read_bytes(), training["seconds"]
+
+        earlier = json.loads((tmp_path / "labelled/state.json").read_text())
+        (weights,) = (tmp_path / "labelled" / "labeller").iterdir()
+        out, state, copied, seconds = follower("second")
+        assert f"labeller: done, right on {earlier['labeller']:.2%}" in out
+        assert copied == weights.read_bytes()
+        own = sum(stage["seconds"] for stage in state["stages"].values())
+        assert seconds == pytest.approx(
+            own + earlier["labeller_seconds"], abs=0.06
+        )
+        # Of other steps or another seed it is another one.
+        for name, *flags in (
+            ("third", "--labeller-steps", 3),
+            ("fourth", "--seed", 1),
+        ):
+            out, state, copied, _ = follower(name, *flags)
+            assert "before all else" in out and "labeller: done" not in out
+            assert copied != weights.read_bytes()
+            assert state["seconds"] > state["labeller_seconds"]
+
     def test_other_settings_of_stage_1(self, command, first):
         code, out, err = command(*first, "--batch-size", 8, "--run-dir", "b")
         assert (code, out) == (2, "")
