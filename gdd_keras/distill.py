@@ -64,7 +64,8 @@ def _add_arguments(parser):
         "--stage-1-from",
         metavar="RUN",
         help="Start from the finished stage 1 of another run with the same "
-        "data and networks, to compare settings of stage 2.",
+        "data and networks, to compare settings of stage 2; and from its "
+        "labeller, where this run would train the same.",
     )
     parser.add_argument(
         "--extend-stage-1",
