@@ -81,7 +81,8 @@ def build_card(directory, material):
     """
     directory = pathlib.Path(directory)
     metadata = read_metadata(directory)
-    own = _narrowed(directory, metadata, material)
+    names, before = _names(directory, metadata, material.results)
+    own = _narrowed(directory, material, names, before)
     name = own.results.dataset["name"]
     shape = " x ".join(map(str, metadata["image_shape"]))
     use = _USE.format(path=directory, shape=(3, *metadata["image_shape"]))
@@ -98,6 +99,7 @@ def build_card(directory, material):
         dataset_line(own.results.dataset),
         "## Recipe",
         *properties.training_table(own),
+        *_same_images(before),
         *_recipe(metadata),
         "## Scores",
         *accuracy_tables(own),
@@ -167,9 +169,9 @@ def _full_size_tables(material):
     return []
 
 
-def _narrowed(directory, metadata, material):
-    """Returns the material of one generator, with what it is compared to."""
-    results, digest = material.results, model_digest(directory)
+def _names(directory, metadata, results):
+    """Returns what results call a generator, with and before its labeller."""
+    digest = model_digest(directory)
     own = [
         name
         for name, entry in results.methods.items()
@@ -177,22 +179,38 @@ def _narrowed(directory, metadata, material):
         and ("digest" in entry or _is_place(entry.get("model"), directory))
     ]
     # A labeller changes no image: what was measured with hard labels stays.
-    before = metadata.get("labelled_from", {}).get("digest", digest)
-    unlabelled = [
+    unlabelled = metadata.get("labelled_from", {}).get("digest", digest)
+    before = [
         name
         for name, entry in results.methods.items()
-        if name not in own and entry.get("digest") == before
+        if name not in own and entry.get("digest") == unlabelled
     ]
+    return own, before
+
+
+def _same_images(before):
+    """Says which names are of the generator without its labeller."""
+    if not before:
+        return []
+    return [
+        f"{', '.join(map(escape, before))}: this generator before it had its "
+        "labeller. The images are the same."
+    ]
+
+
+def _narrowed(directory, material, own, before):
+    """Returns the material of one generator, with what it is compared to."""
+    results = material.results
     results = dataclasses.replace(
         results,
         records=[
             record
             for record in results.records
-            if record.row.method not in unlabelled
+            if record.row.method not in before
             or record.setting.labels == "hard"
         ],
     )
-    own += unlabelled
+    own = [*own, *before]
     if not own or all(r.row.method not in own for r in results.records):
         raise InputError(
             "`--card` must be a generator that the results have figures of. "
