@@ -14,6 +14,7 @@ from gdd_keras.config import config_to_json
 from gdd_keras.files import check_can_be_made
 from gdd_keras.files import next_version
 from gdd_keras.quiet import quiet_import
+from gdd_keras.run_directory import adopted_progress
 from gdd_keras.run_directory import open_run
 
 _DESCRIPTION = """\
@@ -125,8 +126,13 @@ def _run(arguments):
     dataset = load_dataset(config.data, config.run.seed)
     check_training(config, dataset.image_shape, dataset.num_classes)
     if arguments.dry_run:
+        begun = None
+        if arguments.stage_1_from is not None:
+            begun = adopted_progress(
+                arguments.stage_1_from, config, arguments.extend_stage_1
+            )
         print(config_to_json(config), end="")
-        print("\n".join(estimate_cost(config, dataset, started)))
+        print("\n".join(estimate_cost(config, dataset, started, begun)))
         return
     # Refuses a folder that holds something else before hours of training.
     next_version(pathlib.Path(arguments.saved_models) / dataset.name)

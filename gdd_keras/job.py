@@ -153,29 +153,35 @@ def distill_dataset(
     return _result(run)
 
 
-def estimate_cost(config, dataset, started):
+def estimate_cost(config, dataset, started, begun=None):
     """Builds everything and times a few steps.
 
     Args:
         config: `Config`.
         dataset: `Dataset`.
         started: `time.monotonic()` at which the time budget began.
+        begun: What the run begins with, see `adopted_progress`; default:
+            nothing.
 
     Returns:
         List of lines to print: data, then steps and minutes of each stage.
     """
+    begun = begun or {}
     stages = build_stages(config, dataset)
     plans = plan_training(
         stages, config, dataset, _budget_left(config, started)
     )
-    lines = _describe(dataset, stages, plans, config, begun={})
-    if config.generation.soft_labels:
-        seconds = time_labeller(dataset, training_precision(config))
-        minutes = config.labeller.labeller_steps * seconds / 60
-        lines.append(
-            f"{_labeller_line(config, dataset)}, about {minutes:.1f} minutes"
-        )
-    return lines
+    lines = _describe(dataset, stages, plans, config, begun.get("stages", {}))
+    if not config.generation.soft_labels:
+        return lines
+    if "labeller" in begun:
+        return [*lines, _labeller_done(begun["labeller"])]
+    seconds = time_labeller(dataset, training_precision(config))
+    minutes = config.labeller.labeller_steps * seconds / 60
+    return [
+        *lines,
+        f"{_labeller_line(config, dataset)}, about {minutes:.1f} minutes",
+    ]
 
 
 def _silent(*_):
@@ -293,7 +299,7 @@ def _labeller(run, config, dataset, say, verbose):
     if "labeller" in run.state:
         labeller = build_labeller(dataset, config.run.seed, precision)
         labeller.load_weights(run.labeller / _WEIGHTS)
-        say(f"labeller: done, {_held_out(run.state['labeller'])}")
+        say(_labeller_done(run.state["labeller"]))
         return labeller
     started = time.monotonic()
     say(_labeller_line(config, dataset))
@@ -315,6 +321,10 @@ def _labeller(run, config, dataset, say, verbose):
     )
     say(_held_out(accuracy))
     return labeller
+
+
+def _labeller_done(accuracy):
+    return f"labeller: done, {_held_out(accuracy)}"
 
 
 def _held_out(accuracy):

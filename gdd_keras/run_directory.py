@@ -17,7 +17,13 @@ from gdd_keras.files import write_text
 from gdd_keras.schema import read_object
 from gdd_keras.schema import read_text
 
-__all__ = ["RunDirectory", "check_stage_1", "numbered_folders", "open_run"]
+__all__ = [
+    "RunDirectory",
+    "adopted_progress",
+    "check_stage_1",
+    "numbered_folders",
+    "open_run",
+]
 
 _CONFIG = "config.json"
 _STATE = "state.json"
@@ -163,39 +169,64 @@ class RunDirectory:
         if state is None:
             return
         path = pathlib.Path(path)
-        stage = state["stages"][_STAGE_1]
         source = _checkpoints(path, _STAGE_1)
         with new_directory(self.checkpoints(_STAGE_1)) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
-        seconds = stage.get("seconds", 0.0)
-        labeller = {}
-        if self._would_train_labeller_of(path, state):
+        with_labeller = _LABELLER not in self.state
+        progress = _adopted(path, state, self.config, extend, with_labeller)
+        if _LABELLER in progress:
             # Left by a process that was killed before it noted it.
             with new_directory(self.labeller, replace=True) as folder:
                 shutil.copytree(path / _LABELLER, folder, dirs_exist_ok=True)
-            took = state.get("labeller_seconds", 0.0)
-            labeller = {_LABELLER: state[_LABELLER], "labeller_seconds": took}
-            seconds += took
-        self.save(
-            stages={_STAGE_1: {**stage, "done": not extend}},
-            fingerprint=state["fingerprint"],
-            stage_1_from=str(path),
-            adopted_seconds=seconds,
-            **labeller,
-        )
+        self.save(**progress)
 
-    def _would_train_labeller_of(self, path, state):
-        """Says whether this run's labeller would be the one of another."""
-        config, earlier = self.config, _config_of(path)
-        return (
-            config.generation.soft_labels
-            and _LABELLER in state
-            and _LABELLER not in self.state
-            and (path / _LABELLER).is_dir()
-            and config.labeller.labeller_steps
-            == earlier.labeller.labeller_steps
-            and config.run.seed == earlier.run.seed
-        )
+
+def adopted_progress(path, config, extend=False):
+    """Returns what a new run has after `RunDirectory.adopt_stage_1`.
+
+    Args:
+        path: Folder of the run that has the stage 1.
+        config: `Config` of the new run.
+        extend: As in `RunDirectory.adopt_stage_1`.
+
+    Returns:
+        Dict, the part of `RunDirectory.state` that comes from there.
+
+    Raises:
+        InputError: See `check_stage_1`.
+    """
+    state = check_stage_1(path, config, None, extend)
+    return _adopted(pathlib.Path(path), state, config, extend)
+
+
+def _adopted(path, state, config, extend, with_labeller=True):
+    """Returns what the state of another run gives to one with this config."""
+    stage = state["stages"][_STAGE_1]
+    seconds = stage.get("seconds", 0.0)
+    labeller = {}
+    if with_labeller and _has_labeller_of(config, path, state):
+        took = state.get("labeller_seconds", 0.0)
+        labeller = {_LABELLER: state[_LABELLER], "labeller_seconds": took}
+        seconds += took
+    return {
+        "stages": {_STAGE_1: {**stage, "done": not extend}},
+        "fingerprint": state["fingerprint"],
+        "stage_1_from": str(path),
+        "adopted_seconds": seconds,
+        **labeller,
+    }
+
+
+def _has_labeller_of(config, path, state):
+    """Says whether a run has the labeller that this config would train."""
+    earlier = _config_of(path)
+    return (
+        config.generation.soft_labels
+        and _LABELLER in state
+        and (path / _LABELLER).is_dir()
+        and config.labeller.labeller_steps == earlier.labeller.labeller_steps
+        and config.run.seed == earlier.run.seed
+    )
 
 
 def check_stage_1(path, config, target, extend=False):
@@ -204,7 +235,8 @@ def check_stage_1(path, config, target, extend=False):
     Args:
         path: Folder of the run that may have it.
         config: `Config` of the other run.
-        target: Folder of the other run, which may be absent.
+        target: Folder of the other run, which may be absent; `None` if it
+            has no folder yet.
         extend: As in `RunDirectory.adopt_stage_1`.
 
     Returns:
@@ -214,8 +246,9 @@ def check_stage_1(path, config, target, extend=False):
         InputError: If the folder has no such finished stage, or was trained
             with other settings; or if there is nothing to extend it by.
     """
-    if _STAGE_1 in _read_state(pathlib.Path(target))["stages"]:
-        return None
+    if target is not None:
+        if _STAGE_1 in _read_state(pathlib.Path(target))["stages"]:
+            return None
     path = pathlib.Path(path)
     earlier = _config_of(path)
     if earlier is None:

@@ -575,6 +575,24 @@ class TestStage1From:
         ]
         assert (images[0] != images[1]).any()
 
+    def test_dry_run_tells_what_is_left(self, command, first, tmp_path):
+        before = entries(tmp_path)
+        for flags, expected in (
+            ([], "done, 8 steps\n"),
+            (
+                ["--extend-stage-1", "--cgan-steps", 12],
+                "4 more steps of 16 images",
+            ),
+        ):
+            code, out, err = command(*first, *flags, "--dry-run")
+            assert (code, err) == (0, "")
+            assert f"stage 1, conditional GAN: {expected}" in out
+            assert "stage 2, matching: 4 steps" in out
+        code, out, err = command(*first, "--batch-size", 8, "--dry-run")
+        assert (code, out) == (2, "")
+        assert "must be a run with the same settings of stage 1" in err
+        assert entries(tmp_path) == before
+
     @pytest.mark.filterwarnings("ignore:__array__ implementation")
     def test_the_same_labeller_is_taken_over(self, command, first, tmp_path):
         soft = ["--soft-labels", "--labeller-steps", 2, "--num-seeds", 0]
@@ -595,9 +613,12 @@ class TestStage1From:
             return out, state, weights.read_bytes(), training["seconds"]
 
         earlier = json.loads((tmp_path / "labelled/state.json").read_text())
+        done = f"labeller: done, right on {earlier['labeller']:.2%}"
+        code, out, err = command(*plain, *soft, "--dry-run")
+        assert (code, err) == (0, "") and done in out
         (weights,) = (tmp_path / "labelled" / "labeller").iterdir()
         out, state, copied, seconds = follower("second")
-        assert f"labeller: done, right on {earlier['labeller']:.2%}" in out
+        assert done in out
         assert copied == weights.read_bytes()
         own = sum(stage["seconds"] for stage in state["stages"].values())
         assert seconds == pytest.approx(
