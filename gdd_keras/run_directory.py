@@ -169,15 +169,16 @@ class RunDirectory:
         if state is None:
             return
         path = pathlib.Path(path)
-        source = _checkpoints(path, _STAGE_1)
-        with new_directory(self.checkpoints(_STAGE_1)) as folder:
-            shutil.copytree(source, folder, dirs_exist_ok=True)
         with_labeller = _LABELLER not in self.state
         progress = _adopted(path, state, self.config, extend, with_labeller)
         if _LABELLER in progress:
-            # Left by a process that was killed before it noted it.
+            # A process that was killed may have copied it and not noted it.
             with new_directory(self.labeller, replace=True) as folder:
                 shutil.copytree(path / _LABELLER, folder, dirs_exist_ok=True)
+        # Last, since a second one would not replace it.
+        source = _checkpoints(path, _STAGE_1)
+        with new_directory(self.checkpoints(_STAGE_1)) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
         self.save(**progress)
 
 
@@ -246,9 +247,9 @@ def check_stage_1(path, config, target, extend=False):
         InputError: If the folder has no such finished stage, or was trained
             with other settings; or if there is nothing to extend it by.
     """
-    if target is not None:
-        if _STAGE_1 in _read_state(pathlib.Path(target))["stages"]:
-            return None
+    begun = {} if target is None else _read_state(pathlib.Path(target))
+    if _STAGE_1 in begun.get("stages", {}):
+        return None
     path = pathlib.Path(path)
     earlier = _config_of(path)
     if earlier is None:
