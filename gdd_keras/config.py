@@ -528,7 +528,8 @@ class EvaluationConfig(_Section):
     eval_augmentation: str = option(
         "auto",
         "Augmentation while the network trains; `auto`: the data's own under "
-        "`stream`, siamese (`dsa`) under `fixed`.",
+        "`stream`, siamese (`dsa`) under `fixed`. `none` may teach more under "
+        "`stream`, where nothing repeats.",
         choices=("auto", "none", "crop", "color_crop", "dsa", "dsa_digits"),
     )
     eval_precision: str = option(

@@ -28,7 +28,10 @@ def heading(setting, *parts):
         *(parts or [setting.network]),
         f"{setting.split} split",
         f"{count(setting.epochs)} epochs",
-        setting.augmentation,
+        # The word alone would not say what there is none of.
+        "no augmentation"
+        if setting.augmentation == "none"
+        else setting.augmentation,
         setting.numbers,
     ]
     return escape(", ".join(parts))

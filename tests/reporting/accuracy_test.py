@@ -73,6 +73,7 @@ def test_order_of_rows(material, record):
         ({"split": "validation"}, "validation split"),
         ({"epochs": 10}, "10 epochs"),
         ({"augmentation": "dsa"}, "dsa"),
+        ({"augmentation": "none"}, "no augmentation"),
         ({"precision": "mixed_bfloat16"}, "mixed_bfloat16"),
         ({"labels": "soft"}, "float32, soft labels"),
         ({"learning_rate": 0.1}, ""),
