@@ -64,6 +64,7 @@ class ConditionalGAN(keras.Model):
         elbo_weight: Weight of the bound, beside the adversarial loss's 1.
         pixel_variance: s^2, of pixels in [-1, 1].
         mixture_components: Components per class of the mixture of latents.
+        trains_encoder: Whether the encoder learns; else it stays as it is.
         **kwargs: Of `keras.Model`.
 
     Example:
@@ -78,10 +79,11 @@ class ConditionalGAN(keras.Model):
         ```
     """
 
-    # Metrics that a later stage adds, and whether it uses a pool.
+    # Metrics that a later stage adds, whether it uses a pool, and how much it
+    # learns from draws.
     extra_metric_names = ()
     matches = False
-    trains_encoder = True
+    drawn_share = 0.0
 
     def __init__(
         self,
@@ -98,9 +100,11 @@ class ConditionalGAN(keras.Model):
         elbo_weight=1.2,
         pixel_variance=0.02,
         mixture_components=20,
+        trains_encoder=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.trains_encoder = trains_encoder
         self.generator = generator
         self.discriminator = discriminator
         self.encoder = encoder

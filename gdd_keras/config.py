@@ -430,6 +430,11 @@ class MatchingConfig(_Section):
         minimum=0.0,
         below=1.0,
     )
+    distill_encoder: bool = option(
+        False,
+        "Let the encoder learn on in stage 2, so that latents keep what the "
+        "networks of the pool see.",
+    )
     matching_augmentation: str = option(
         "auto",
         "Differentiable augmentation shared by real and generated pairs.",

@@ -33,12 +33,16 @@ class GenerativeDistiller(ConditionalGAN):
     With an encoder, generated image i is made from latents of real image i, so
     that eq. 6 and 7 compare two images of one thing, not just of one class.
     The encoder stays as stage 1 left it (eq. 9: only the generator's weights).
+    With `trains_encoder` it goes on to learn with the evidence lower bound of
+    stage 1 and from both losses, so that latents can keep what the networks
+    of the pool see.
 
     With a `drawn_share`, so many of the generated images have their latents
     from the mixture of `deployed_generator`, as those that are delivered: the
     discriminator judges them beside the others, L_CGAN is the mean over both,
     and the losses of pairs are means over the others. Fit the mixture first,
-    see `gdd_keras.latents`; it does not change, as the encoder does not.
+    see `gdd_keras.latents`; it does not change, unless the encoder learns and
+    `LatentFit` follows it.
 
     Generator, discriminator and average may be those of a trained
     `ConditionalGAN`; pass its `averaged_generator`'s weights on with
@@ -60,6 +64,7 @@ class GenerativeDistiller(ConditionalGAN):
             `multiply_adds` alone.
         drawn_share: Share of the generated images whose latents are drawn,
             0 to below 1; without an encoder all of them are.
+        trains_encoder: Whether the encoder learns on.
         **kwargs: Of `ConditionalGAN`.
     """
 
@@ -69,7 +74,6 @@ class GenerativeDistiller(ConditionalGAN):
         "pool_loss",
         "total_loss",
     )
-    trains_encoder = False
 
     def __init__(
         self,
@@ -82,9 +86,12 @@ class GenerativeDistiller(ConditionalGAN):
         matching_augmentation="none",
         pool_batches=0,
         drawn_share=0.0,
+        trains_encoder=False,
         **kwargs,
     ):
-        super().__init__(generator, discriminator, **kwargs)
+        super().__init__(
+            generator, discriminator, trains_encoder=trains_encoder, **kwargs
+        )
         self.drawn_share = drawn_share if self.encoder is not None else 0.0
         self.pool = pool
         self.omega_g = omega_g
@@ -135,6 +142,11 @@ class GenerativeDistiller(ConditionalGAN):
     def state(self):
         """Returns all that a checkpoint must hold, name to trackable."""
         state = super().state()
+        if self.drawn_share and self.trains_encoder:
+            # Fitted after whole epochs: not to be had again in between.
+            mixture = self.deployed_generator.get_layer("latent_mixture")
+            for weight in mixture.weights:
+                state[f"latent_mixture_{weight.name}"] = weight
         state["pool_index"] = self.pool.index
         state["pool_draw_count"] = self.pool.draw_count
         for index, (network, optimizer) in enumerate(

@@ -35,6 +35,8 @@ _ITERATIONS = 20
 _SMALLEST_VARIANCE = 0.01
 # Enough to watch training by, in seconds.
 _WATCHED_PER_CLASS = 300
+# Enough to train on draws, in ten seconds.
+_DRAWN_PER_CLASS = 1500
 # More would only take memory and time.
 _FITTED_PER_CLASS = 20_000
 
@@ -43,8 +45,9 @@ class LatentFit(keras.callbacks.Callback):
     """Fits the mixture while a stage trains.
 
     Where the encoder trains, to some images after every epoch, for the
-    monitors. Where it stays as it is, once, before the first step, as the
-    export does.
+    monitors; before the first step too, and to more images, where the stage
+    trains on draws. Where the encoder stays as it is, once, before the first
+    step, as the export does.
 
     Args:
         split: `Split` to encode.
@@ -60,13 +63,21 @@ class LatentFit(keras.callbacks.Callback):
         self._is_final = False
 
     def on_train_begin(self, logs=None):
-        if not self.model.trains_encoder and not self._is_final:
+        if self.model.trains_encoder:
+            if self.model.drawn_share and not self._mixture.is_fitted:
+                self._fit(_DRAWN_PER_CLASS)
+        elif not self._is_final:
             self._fit(None)
             self._is_final = True
 
     def on_epoch_end(self, epoch, logs=None):
         if self.model.trains_encoder:
-            self._fit(_WATCHED_PER_CLASS)
+            drawn = self.model.drawn_share > 0.0
+            self._fit(_DRAWN_PER_CLASS if drawn else _WATCHED_PER_CLASS)
+
+    @property
+    def _mixture(self):
+        return self.model.deployed_generator.get_layer("latent_mixture")
 
     def _fit(self, images_per_class):
         fit_latent_mixture(

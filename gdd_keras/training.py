@@ -194,6 +194,7 @@ def _build_stages(config, dataset):
             ),
             pool_batches=matching.pool_train_steps,
             drawn_share=matching.drawn_share,
+            trains_encoder=matching.distill_encoder,
             **shared,
         )
         stages.append(

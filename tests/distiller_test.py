@@ -437,6 +437,72 @@ def test_pairs_are_of_one_image_with_an_encoder():
     assert losses == {}
 
 
+def test_learning_encoder_gets_the_gradient_of_all_terms():
+    """Encoder and generator under one tape, against the train_step."""
+    trainer = make(
+        # The discriminator stands still, so that both see the same one.
+        rates=(1.0, 0.0),
+        encoded=True,
+        trains_encoder=True,
+        omega_g=0.5,
+        omega_l=0.2,
+        auxiliary_weight=0.4,
+        elbo_weight=0.3,
+        pixel_variance=0.1,
+        seed=9,
+    )
+    batch = make_batch()
+    real = tf.cast(batch["images"], tf.float32) / 127.5 - 1.0
+    one_hot = tf.one_hot(batch["labels"], 3)
+    noise = tf.random.stateless_normal(
+        (6, 5),
+        tf.random.experimental.stateless_fold_in(
+            tf.constant([9, 0]), tf.constant(0, tf.int64)
+        ),
+    )
+    networks = trainer.generator, trainer.encoder
+    variables = [v for n in networks for v in n.trainable_variables]
+    averaged = values(trainer.averaged_encoder.variables)
+    pool = trainer.pool
+    with tf.GradientTape() as tape:
+        encoded = trainer.encoder([real, one_hot], training=True)
+        mean, log_variance = encoded["mean"], encoded["log_variance"]
+        latents = mean + tf.exp(log_variance / 2) * noise
+        images = trainer.generator([latents, one_hot], training=True)
+        outputs = trainer.discriminator([images, one_hot])
+        total = generator_loss("hinge", outputs["scores"])
+        total += 0.4 * classification_loss(
+            batch["labels"], outputs["class_logits"]
+        )
+        total += 0.3 / 0.2 * tf.reduce_mean((real - images) ** 2)
+        kl = tf.exp(log_variance) + mean**2 - 1.0 - log_variance
+        total += 0.3 / 64 * tf.reduce_mean(tf.reduce_sum(kl, 1)) / 2
+        for omega, expected, got in zip(
+            (0.5, 0.2),
+            pool.features(int(pool.index), real),
+            pool.features(int(pool.index), images),
+            strict=True,
+        ):
+            total += omega * tf.reduce_mean((expected - got) ** 2)
+    gradients = tape.gradient(total, [v.value for v in variables])
+    before = values(variables)
+    logs = run(trainer)
+    assert logs["total_loss"] == pytest.approx(float(total), rel=1e-5)
+    assert logs["kl_loss"] > 0
+    for variable, old, gradient in zip(
+        variables, before, gradients, strict=True
+    ):
+        np.testing.assert_allclose(
+            old - values([variable])[0],
+            gradient,
+            rtol=1e-3,
+            atol=1e-5,
+            err_msg=variable.path,
+        )
+    # It is what the export is fitted to.
+    assert not equal(values(trainer.averaged_encoder.variables), averaged)
+
+
 def make_drawing(share, **settings):
     """A trainer of which a share of the images has other latents."""
     trainer = make(encoded=True, drawn_share=share, **settings)
@@ -518,6 +584,18 @@ def test_continue_from_takes_the_averaged_encoder():
         values(trainer.averaged_encoder.variables),
         values(gan.averaged_encoder.variables),
     )
+
+
+@pytest.mark.parametrize(
+    ("share", "learns"), [(0.5, True), (0.5, False), (0.0, True)]
+)
+def test_state_covers_a_mixture_that_is_drawn_from_and_changes(share, learns):
+    trainer = make(encoded=True, drawn_share=share, trains_encoder=learns)
+    names = {n for n in trainer.state() if n.startswith("latent_mixture_")}
+    expected = {"upper_bounds", "means", "triangles"}
+    if not (share and learns):
+        expected = set()
+    assert names == {f"latent_mixture_{name}" for name in expected}
 
 
 def test_state_covers_the_pool():

@@ -205,26 +205,37 @@ def test_images_per_class_bounds_the_work(monkeypatch):
     assert sorted(seen) == [0] * 5 + [1] * 5 + [2] * 5
 
 
-@pytest.mark.parametrize("trains_encoder", [True, False])
+@pytest.mark.parametrize(
+    ("trains_encoder", "drawn_share", "expected"),
+    [
+        (True, 0.0, [300, 300]),
+        # Trained on, so that it must be there from the start.
+        (True, 0.5, [1500, 1500, 1500]),
+        (False, 0.0, [None]),
+        (False, 0.5, [None]),
+    ],
+)
 def test_callback_fits_as_often_as_the_encoder_changes(
-    trains_encoder, monkeypatch
+    trains_encoder, drawn_share, expected, monkeypatch
 ):
     fitted = []
-    monkeypatch.setattr(
-        latents, "fit_latent_mixture", lambda *given: fitted.append(given)
-    )
+
+    def fit_latents(trainer, *given):
+        fitted.append((trainer, *given))
+        mixture = trainer.deployed_generator.get_layer("latent_mixture")
+        mixture.means.assign(mixture.means + 1.0)
+
+    monkeypatch.setattr(latents, "fit_latent_mixture", fit_latents)
     trainer, split = make(), make_split()
     trainer.trains_encoder = trains_encoder
+    trainer.drawn_share = drawn_share
     fit = LatentFit(split, 0.3, 7)
     fit.set_model(trainer)
     for epoch in range(2):
         # A call of `fit` for the rest of an epoch, then one for the others.
         fit.on_train_begin()
         fit.on_epoch_end(epoch)
-    if trains_encoder:
-        assert fitted == [(trainer, split, 7, 0.3, 300)] * 2
-    else:
-        assert fitted == [(trainer, split, 7, 0.3, None)]
+    assert fitted == [(trainer, split, 7, 0.3, count) for count in expected]
 
 
 def test_without_an_encoder_nothing_happens():

@@ -58,6 +58,7 @@ CASES = {
         "gan_augmentation": "color_crop",
         "matching_augmentation": "crop",
         "drawn_share": 0.25,
+        "distill_encoder": True,
     },
     "wgan_gp": {
         "latents": "normal",

@@ -142,6 +142,16 @@ def test_resumed_run_equals_one_without_a_break(
     assert_same_state(train(tmp_path, config, toy_dataset), whole[1])
 
 
+def test_resumed_run_whose_encoder_learns_in_stage_2(
+    config, toy_dataset, tmp_path
+):
+    config = make_config(base=config, distill_encoder=True, drawn_share=0.5)
+    expected = train(tmp_path / "whole", config, toy_dataset)
+    assert np.abs(expected["latent_mixture_means/0"]).max() > 0.0
+    interrupt(tmp_path / "broken", config, toy_dataset, 6)
+    assert_same_state(train(tmp_path / "broken", config, toy_dataset), expected)
+
+
 def test_resumed_twice(whole, config, toy_dataset, tmp_path):
     for saves in (2, 3):
         interrupt(tmp_path, config, toy_dataset, saves)

@@ -74,6 +74,11 @@ class LatentMixture(layers.Layer):
             )
             setattr(self, name, weight)
 
+    @property
+    def is_fitted(self):
+        """Whether `assign` was called, or what it set was restored."""
+        return bool(tf.reduce_any(tf.convert_to_tensor(self.means) != 0.0))
+
     def assign(self, upper_bounds, means, factors):
         """Sets the distribution.
 
