@@ -392,7 +392,7 @@ def _print_results(models, dataset, records, recorded, results):
         now = (
             f"{_protocol_text(summary)}; {summary['epochs']} epochs, "
             f"{_labels_text(summary)}augmentation {summary['augmentation']}, "
-            f"{summary['precision']}; "
+            f"{summary['precision']}{_schedule_text(summary)}; "
             f"{summary['network']}, last epoch, on {len(split):,} images of "
             f"the split {summary['split']}"
         )
@@ -417,6 +417,12 @@ def _labels_text(summary):
     """Returns what goes into the heading of anything but hard labels."""
     labels = summary["labels"]
     return "" if labels == "hard" else f"{labels} labels, "
+
+
+def _schedule_text(summary):
+    """Returns what goes behind all but the protocol's own learning rate."""
+    schedule = summary["schedule"]
+    return "" if schedule == "protocol" else f", {schedule} schedule"
 
 
 def _protocol_text(summary):

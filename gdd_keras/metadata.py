@@ -47,10 +47,11 @@ SCORE_KEY = (
     "augmentation",
     "precision",
     "labels",
+    "schedule",
     "split",
 )
 # What figures of earlier versions do not say.
-SCORE_DEFAULTS = {"labels": "hard"}
+SCORE_DEFAULTS = {"labels": "hard", "schedule": "protocol"}
 # How an export comes to give them.
 SOFT_LABELS_ADVICE = (
     "Distil with `--soft-labels`, or add them by `python -m gdd_keras.label`."

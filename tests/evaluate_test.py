@@ -375,6 +375,35 @@ def test_scores_in_the_metadata(model, pretend_scores):
     ]
 
 
+def test_another_schedule_is_another_entry(model, pretend_scores, capsys):
+    # As it was written before there was a choice.
+    pretend_scores()
+    assert run("--model", model) == 0
+    (old,) = scores_of(model)
+    del old["schedule"]
+    change(model, scores=[old])
+    found = content()
+    for record in found["records"]:
+        del record["schedule"]
+    pathlib.Path("results/digits/results.json").write_text(json.dumps(found))
+    scored = pretend_scores()
+    assert run("--model", model) == 0
+    assert not scored
+    (same,) = scores_of(model)
+    assert same.get("schedule", "protocol") == "protocol"
+    assert "schedule" not in last_screen(capsys)
+    both = "--protocol", "stream", "fixed", "--eval-schedule", "step"
+    assert run("--model", model, *both) == 0
+    assert [(s["protocol"], s["schedule"]) for s in scores_of(model)[1:]] == [
+        ("stream", "step"),
+        # There it is the protocol's own.
+        ("fixed", "protocol"),
+    ]
+    stream, fixed = last_screen(capsys).split("\n\n")[1:3]
+    assert f"float32, step schedule; {NETWORK}" in stream
+    assert "schedule" not in fixed
+
+
 def test_validation_is_not_recorded(model, pretend_scores, capsys):
     pretend_scores()
     assert run("--model", model, "--split", "validation") == 0

@@ -1,6 +1,7 @@
 """The two protocols of the literature: `stream` and `fixed`.
 
-- `stream`: every batch shows fresh images, labels balanced; constant rate.
+- `stream`: every batch shows fresh images, labels balanced; constant rate,
+  unless `eval_schedule` says otherwise.
 - `fixed`: the same stored images in every epoch; the rate falls to a tenth at
   half time.
 
@@ -59,13 +60,15 @@ class Score:
         network: Name of the network.
         seed: Seed of its weights, images and augmentation.
         epochs: Epochs trained.
-        learning_rate: SGD's rate; its first half's under `fixed`.
+        learning_rate: SGD's rate; its first half's under `fixed` or `step`.
         augmentation: Augmentation while it trained.
         precision: Keras dtype policy of the network.
         distinct_images: Different images it was shown.
         split: Split of the accuracy.
         accuracy: Fraction of right answers after the last epoch.
         seconds: Time for training and scoring.
+        schedule: `protocol`, or `step`: a tenth of the rate after half time
+            under `stream` too, whose rate is constant else.
         labels: `hard`, or `soft`: probabilities that the generator's export
             gives to its images. Figures of one are not comparable with
             figures of the other.
@@ -86,6 +89,7 @@ class Score:
     accuracy: float
     seconds: float
     labels: str = "hard"
+    schedule: str = "protocol"
 
 
 def evaluate_generator(
@@ -219,7 +223,10 @@ class SourceScorer:
             config.eval_epochs,
             config.eval_learning_rate,
             self.fields["augmentation"],
-            decay_at_half=self.fields["protocol"] != "stream",
+            decay_at_half=(
+                self.fields["protocol"] != "stream"
+                or self.fields["schedule"] == "step"
+            ),
         )
 
     def score(self, seed, progress=None, on_epoch_end=None):
@@ -347,6 +354,8 @@ def score_fields(
         augmentation = dataset.augmentation
         if protocol != "stream":
             augmentation = siamese_strategy(augmentation)
+    # Elsewhere both are the same.
+    schedule = config.eval_schedule if protocol == "stream" else "protocol"
     return {
         "method": method,
         "selection": selection,
@@ -358,6 +367,7 @@ def score_fields(
         "augmentation": augmentation,
         "precision": config.eval_precision,
         "labels": config.eval_labels,
+        "schedule": schedule,
         "split": split,
     }
 

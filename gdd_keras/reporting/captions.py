@@ -9,6 +9,8 @@ __all__ = ["caption", "heading", "provenance", "seeds_text"]
 
 _PROTOCOLS = {
     "stream": "fresh images in every epoch, constant learning rate {}",
+    "stream, step": "fresh images in every epoch, learning rate {}, a tenth "
+    "after half time",
     "fixed": "one stored set, learning rate {}, a tenth after half time",
     "full_size": "one stored set as large as the training split, learning "
     "rate {}, a tenth after half time",
@@ -45,7 +47,10 @@ def caption(setting, cells, network=None):
         cells: The table's `Cell`s.
         network: Markdown for the network, if it is not the setting's.
     """
-    schedule = _PROTOCOLS.get(setting.protocol, "learning rate {}")
+    name = setting.protocol
+    if setting.schedule != "protocol":
+        name += f", {setting.schedule}"
+    schedule = _PROTOCOLS.get(name, "learning rate {}")
     schedule = schedule.format(number(setting.learning_rate))
     network = network or escape(setting.network)
     return (

@@ -41,13 +41,17 @@ class Setting:
     precision: str
     augmentation: str
     labels: str = "hard"
+    schedule: str = "protocol"
 
     @property
     def numbers(self):
-        """Precision, and what the labels are where they are not hard."""
-        if self.labels == "hard":
-            return self.precision
-        return f"{self.precision}, {self.labels} labels"
+        """Precision, and what else is not as usual: labels, schedule."""
+        parts = [self.precision]
+        if self.labels != "hard":
+            parts.append(f"{self.labels} labels")
+        if self.schedule != "protocol":
+            parts.append(f"{self.schedule} schedule")
+        return ", ".join(parts)
 
     @property
     def key(self):
@@ -55,6 +59,7 @@ class Setting:
         return (
             _place(self.protocol, _PROTOCOLS),
             self.labels != "hard",
+            self.schedule != "protocol",
             self.split != "test",
             network_key(self.network),
             -self.epochs,

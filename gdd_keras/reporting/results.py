@@ -114,6 +114,7 @@ def read_record(place, num_commands=0, num_environments=0):
             precision=place.get("precision", str),
             augmentation=place.get("augmentation", str),
             labels=place.get("labels", str, "hard"),
+            schedule=place.get("schedule", str, "protocol"),
         ),
         ipc=None if whole else place.get("ipc", int, minimum=1),
         seed=place.get("seed", int, minimum=0),

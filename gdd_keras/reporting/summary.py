@@ -92,7 +92,12 @@ def _main_groups(material):
             if _is_generator(row, material)
             for cell in cells.values()
         )
-        rank = (setting.split == "test", setting.labels == "hard", size)
+        rank = (
+            setting.split == "test",
+            setting.labels == "hard",
+            setting.schedule == "protocol",
+            size,
+        )
         known = chosen.get(setting.protocol)
         if size and (known is None or rank > known[0]):
             chosen[setting.protocol] = rank, setting, rows

@@ -291,6 +291,24 @@ class TestEvaluate:
             seconds=0.0,
         )
 
+    @pytest.mark.parametrize(
+        ("protocol", "schedule", "expected"),
+        [
+            ("stream", "protocol", [0.01, 0.01, 0.01, 0.01]),
+            ("stream", "step", [0.01, 0.01, 0.001, 0.001]),
+            ("fixed", "protocol", [0.01, 0.01, 0.001, 0.001]),
+            ("fixed", "step", [0.01, 0.01, 0.001, 0.001]),
+        ],
+    )
+    def test_learning_rates(self, dataset, protocol, schedule, expected):
+        settings = config(protocol=protocol, eval_schedule=schedule)
+        # Four epochs of one step each.
+        trainer = SourceScorer(
+            RealStream(dataset.train, 2, CLASSES), dataset, settings
+        ).trainer
+        rates = [trainer._rate(tf.constant(s, tf.int64)) for s in range(4)]
+        np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
     def test_real_images_take_the_protocols_names(self, dataset):
         names = {
             protocol: evaluate_real(
@@ -484,6 +502,21 @@ class TestScoreFields:
             )
             assert fields["augmentation"] == "color_crop"
 
+    def test_schedule_is_said_where_it_is_not_the_protocols(self, dataset):
+        for protocol, expected in (
+            ("stream", "step"),
+            ("fixed", "protocol"),
+            ("full_size", "protocol"),
+        ):
+            fields = score_fields(
+                dataset,
+                config(eval_schedule="step"),
+                "test",
+                "m",
+                protocol=protocol,
+            )
+            assert fields["schedule"] == expected
+
     def test_all_but_what_a_network_adds(self, dataset):
         fields = score_fields(
             dataset,
@@ -504,6 +537,7 @@ class TestScoreFields:
             "augmentation": "dsa_digits",
             "precision": "mixed_bfloat16",
             "labels": "hard",
+            "schedule": "protocol",
             "split": "validation",
         }
         own = {"seed", "distinct_images", "accuracy", "seconds"}

@@ -76,6 +76,7 @@ def test_order_of_rows(material, record):
         ({"augmentation": "none"}, "no augmentation"),
         ({"precision": "mixed_bfloat16"}, "mixed_bfloat16"),
         ({"labels": "soft"}, "float32, soft labels"),
+        ({"schedule": "step"}, "float32, step schedule"),
         ({"learning_rate": 0.1}, ""),
     ],
 )
@@ -105,6 +106,14 @@ def test_caption(material, records):
         "cell. Distinct images are those that each network was shown. Command "
         "[1](#command-1)."
     )
+
+
+def test_caption_says_another_schedule(material, records):
+    found = material(records("gdd", [0.5, 0.6], schedule="step"))
+    text = accuracy_tables(found)[1]
+    assert "fresh images in every epoch, learning rate 0.01, a tenth" in text
+    assert "after half time; convnet3" in text
+    assert "constant" not in text
 
 
 def test_caption_names_all_commands_and_machines(material, record):

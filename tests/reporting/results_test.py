@@ -175,6 +175,8 @@ def test_of_two_outcomes_the_later_counts(results, record, results_folder):
         {"learning_rate": 0.1},
         {"augmentation": "dsa"},
         {"precision": "mixed_bfloat16"},
+        {"labels": "soft"},
+        {"schedule": "step"},
         {"split": "validation"},
     ],
 )

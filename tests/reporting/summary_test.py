@@ -95,6 +95,15 @@ def test_nothing_measured(material, record):
     assert summary(material([record("random", 0.5)], generators=())) == expected
 
 
+def test_schedule_of_the_protocol_comes_first(material, records):
+    step = records("gdd", [0.9, 0.9, 0.9], schedule="step")
+    text = summary(
+        material([*records("gdd", [0.5]), *step], generators=("gdd",))
+    )
+    assert "gdd 50.00 (one network)" in text
+    assert "90.00" not in text
+
+
 def test_hard_labels_come_first(material, records):
     soft = records("gdd", [0.9, 0.9, 0.9], labels="soft")
     hard = summary(
