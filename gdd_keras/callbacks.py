@@ -188,12 +188,14 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if not self.signals.pending or (batch + 1) % self.execution:
             return
+        # The end of an epoch has work of its own, some of which is saved, and
+        # would not be made up for.
+        if batch + 1 >= self.params["steps"]:
+            return
         # Otherwise only the end of an epoch looks at the weights.
         image_grid(self.model.averaged_generator)
         self._save()
-        # What else belongs to the end of an epoch would not be made up for.
-        if batch + 1 < self.params["steps"]:
-            self.signals.deliver()
+        self.signals.deliver()
 
     def on_epoch_end(self, epoch, logs=None):
         self._save()

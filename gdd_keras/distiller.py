@@ -187,7 +187,7 @@ class GenerativeDistiller(ConditionalGAN):
         return self._finish_step(losses)
 
     def _latents(self, real_images, labels):
-        """Returns latents, of which some are drawn, and no losses."""
+        """Returns latents, of which some are drawn; losses as in stage 1."""
         latents, losses = super()._latents(real_images, labels)
         if not self.drawn_share:
             return latents, losses

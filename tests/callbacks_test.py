@@ -171,7 +171,7 @@ def test_deadline_in_the_future_stops_nothing():
         # go on.
         (2, 2, [4], 4),
         (1, 4, [5], 5),
-        # The end of the epoch has more to do, but is saved only once.
+        # The end of the epoch has more to do, which is saved with it.
         (1, 5, [6], 6),
         (4, 5, [6], 6),
     ],
@@ -194,6 +194,10 @@ def test_signal_ends_training_after_a_checkpoint(
         def on_train_batch_begin(self, batch, logs=None):
             signals.pending = batch >= step
 
+    class Work(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert 6 * (epoch + 1) not in manager.numbers
+
     trainer, manager, signals = Trainer(), Manager(), Signals()
     trainer.averaged_generator = tiny_generator
     manager.numbers = []
@@ -202,7 +206,7 @@ def test_signal_ends_training_after_a_checkpoint(
         manager, lambda: notes.append(1), signals, execution
     )
     with pytest.raises(KeyboardInterrupt):
-        fit(trainer, [Send(), checkpoint], steps=6, epochs=2)
+        fit(trainer, [Send(), Work(), checkpoint], steps=6, epochs=2)
     assert manager.numbers == saved
     assert len(notes) == len(saved)
     assert int(trainer.step) == last

@@ -58,7 +58,6 @@ CASES = {
         "gan_augmentation": "color_crop",
         "matching_augmentation": "crop",
         "drawn_share": 0.25,
-        "distill_encoder": True,
     },
     "wgan_gp": {
         "latents": "normal",
@@ -257,7 +256,11 @@ def main(folder, module):
             config = make_config("tiny", pool=drawn, **case)
             compare(config, dataset, folder / name, name == "hinge")
         config = make_config(
-            "tiny", pool=pool[:1], **{**SETTINGS, **CASES["hinge"]}
+            "tiny",
+            pool=pool[:1],
+            # The case alone has an encoder that stays as it is in stage 2.
+            distill_encoder=True,
+            **{**SETTINGS, **CASES["hinge"]},
         )
         for name, strategies in {
             "whole": ["none"] * 4,

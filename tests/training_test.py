@@ -412,16 +412,18 @@ def test_plain_gan_has_no_work_in_its_pool(config, toy_dataset):
     normal = make_config(base=config, latents="normal")
     first, second = build_stages(normal, toy_dataset)
     assert second.trainer.multiply_adds() == first.trainer.multiply_adds()
-    # The encoder is trained in stage 1 alone.
-    encoded = [
-        stage.trainer.multiply_adds()
-        for stage in build_stages(config, toy_dataset)
-    ]
+    learning = make_config(base=config, distill_encoder=True)
+    # Unless told otherwise, the encoder is trained in stage 1 alone.
+    encoded, both = (
+        [s.trainer.multiply_adds() for s in build_stages(c, toy_dataset)]
+        for c in (config, learning)
+    )
     one_pass = count_multiply_adds(build_networks(config, (8, 8, 1), 3)[2])
     assert one_pass > 0
     # The encoder's generator has no other size.
     plain = first.trainer.multiply_adds()
     assert encoded == [plain + 3 * one_pass, plain + one_pass]
+    assert both == [plain + 3 * one_pass] * 2
 
 
 def test_jit(config, toy_dataset):

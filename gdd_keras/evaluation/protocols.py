@@ -185,7 +185,8 @@ class SourceScorer:
     Args:
         source: See `gdd_keras.evaluation.sources`.
         dataset: `Dataset`.
-        config: `EvaluationConfig`; its protocol sets the schedule.
+        config: `EvaluationConfig`; its protocol and `eval_schedule` set the
+            schedule.
         split: Split to score on.
         method: Name for the scores.
         selection: How the source's images were chosen, for the scores.
@@ -286,7 +287,8 @@ def evaluate_source(
     Args:
         source: See `gdd_keras.evaluation.sources`.
         dataset: As in `evaluate_generator`, as are the rest and the result.
-        config: `EvaluationConfig`; its protocol sets the schedule.
+        config: `EvaluationConfig`; its protocol and `eval_schedule` set the
+            schedule.
         seed: The first network's.
         split: Split to score on.
         verbose: 1 shows progress, 0 nothing.

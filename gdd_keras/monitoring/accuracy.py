@@ -39,8 +39,8 @@ class HeldOutAccuracy(keras.callbacks.Callback):
     Args:
         dataset: `Dataset`.
         config: `EvaluationConfig`: its network, IPC, learning rate,
-            augmentation and precision count, and its epochs where they are
-            fewer than `updates` steps.
+            schedule, augmentation and precision count, and its epochs where
+            they are fewer than `updates` steps.
         writer: `tf.summary` writer.
         every_epochs: Epochs between points, counted from the stage's start.
         label_mixing: As in the export, see `GenerationConfig`.

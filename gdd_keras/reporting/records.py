@@ -55,7 +55,7 @@ class Setting:
 
     @property
     def key(self):
-        """Sorts `stream` first, then hard labels, then the test split."""
+        """Sorts `stream` first, then what is as usual, then the test split."""
         return (
             _place(self.protocol, _PROTOCOLS),
             self.labels != "hard",

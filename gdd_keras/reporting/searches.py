@@ -4,6 +4,7 @@ from gdd_keras.reporting.plots import draw
 from gdd_keras.reporting.text import escape
 from gdd_keras.reporting.text import table
 from gdd_keras.tuning.curves import draw_weight
+from gdd_keras.tuning.curves import evaluation_text
 from gdd_keras.tuning.curves import value_text
 from gdd_keras.tuning.outcome import completed
 from gdd_keras.tuning.outcome import read_trials
@@ -26,9 +27,9 @@ def search_lines(search):
         f"1, {tuning.trial_repeats} x {tuning.trial_networks} networks "
         f"({escape(config.evaluation.network)}) for each trial, stream "
         f"protocol, IPC {tuning.trial_ipc}, {tuning.trial_epochs:,} epochs, "
-        f"{config.evaluation.eval_precision}. Accuracies are on the held-out "
-        "part of the training split, which chose the best: the test split "
-        "will be a little below."
+        f"{evaluation_text(config.evaluation)}. Accuracies are on the "
+        "held-out part of the training split, which chose the best: the test "
+        "split will be a little below."
     )
 
 

@@ -19,6 +19,18 @@ def value_text(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def evaluation_text(evaluation):
+    """Returns how the networks of trials compute and learn, in words.
+
+    Args:
+        evaluation: `EvaluationConfig`.
+    """
+    schedule = evaluation.eval_schedule
+    if schedule == "protocol":
+        return evaluation.eval_precision
+    return f"{evaluation.eval_precision}, {schedule} schedule"
+
+
 def describe_values(values):
     """Returns the values of a trial as text."""
     return ", ".join(f"{n} {value_text(v)}" for n, v in values.items())
@@ -77,7 +89,7 @@ def draw_weight(axes, search, trials, name):
     axes.set_title(
         f"stream, IPC {tuning.trial_ipc}, {evaluation.network}\n"
         f"held-out images, {tuning.trial_epochs} epochs, "
-        f"{evaluation.eval_precision}",
+        f"{evaluation_text(evaluation)}",
         fontsize=9,
         loc="left",
     )

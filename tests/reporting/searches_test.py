@@ -10,10 +10,11 @@ from gdd_keras.tuning.outcome import TrialResult
 
 
 @pytest.fixture
-def search(tmp_path):
+def search(tmp_path, request):
     space = {"omega_l": (0.0, 0.001, 0.1), "local_layer": ("block_1", "x|y")}
     tuning = TuningConfig(tuner="grid", trial_repeats=2, trial_ipc=4)
-    config = make_config("tiny", dataset="toy")
+    settings = getattr(request, "param", {})
+    config = make_config("tiny", dataset="toy", **settings)
     return open_search(config, tuning, space, "toy", tmp_path / "toy-search")
 
 
@@ -53,6 +54,16 @@ def test_trials_and_curve(search):
     svg = document.files["toy-search-omega_l.svg"].decode()
     for text in ("omega_l", "stream, IPC 4, convnet3", "0.001"):
         assert text in svg
+
+
+@pytest.mark.parametrize("search", [{"eval_schedule": "step"}], indirect=True)
+def test_another_schedule_is_said(search):
+    add(search, "0", (0.0, "block_1"), accuracies=[0.5])
+    add(search, "1", (0.001, "block_1"), accuracies=[0.7])
+    document = build_document(read_inputs([search.path]))
+    assert "epochs, float32, step schedule. Accuracies" in document.markdown
+    svg = document.files["toy-search-omega_l.svg"].decode()
+    assert "float32, step schedule" in svg
 
 
 def test_search_beside_its_stage_1(search, run_folder):
