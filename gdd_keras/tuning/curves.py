@@ -5,6 +5,7 @@ import io
 __all__ = [
     "describe_values",
     "draw_weight",
+    "evaluation_text",
     "scale_weights",
     "value_text",
     "weight_png",
@@ -89,7 +90,7 @@ def draw_weight(axes, search, trials, name):
     axes.set_title(
         f"stream, IPC {tuning.trial_ipc}, {evaluation.network}\n"
         f"held-out images, {tuning.trial_epochs} epochs, "
-        f"{evaluation_text(evaluation)}",
+        + evaluation_text(evaluation),
         fontsize=9,
         loc="left",
     )
