@@ -178,6 +178,11 @@ class ConditionalGAN(keras.Model):
         return [*self._trackers.values(), *self._norm_trackers.values()]
 
     @property
+    def latent_mixture(self):
+        """The `LatentMixture` of `deployed_generator`; needs an encoder."""
+        return self.deployed_generator.get_layer("latent_mixture")
+
+    @property
     def loss_weights(self):
         """Multipliers of the generator's loss terms, metric name to float."""
         weights = {"adversarial_loss": 1.0}

@@ -144,8 +144,7 @@ class GenerativeDistiller(ConditionalGAN):
         state = super().state()
         if self.drawn_share and self.trains_encoder:
             # Fitted after whole epochs: not to be had again in between.
-            mixture = self.deployed_generator.get_layer("latent_mixture")
-            for weight in mixture.weights:
+            for weight in self.latent_mixture.weights:
                 state[f"latent_mixture_{weight.name}"] = weight
         state["pool_index"] = self.pool.index
         state["pool_draw_count"] = self.pool.draw_count
@@ -191,7 +190,6 @@ class GenerativeDistiller(ConditionalGAN):
         latents, losses = super()._latents(real_images, labels)
         if not self.drawn_share:
             return latents, losses
-        mixture = self.deployed_generator.get_layer("latent_mixture")
         noise = draw_rows(
             lambda count: tf.random.stateless_normal(
                 (count, self.latent_dim + 1), self._random_seed(6)
@@ -199,7 +197,7 @@ class GenerativeDistiller(ConditionalGAN):
             tf.shape(labels)[0],
         )
         drawn, _ = self._drawn_rows(tf.shape(labels)[0])
-        draws = mixture([noise, self._one_hot(labels)])
+        draws = self.latent_mixture([noise, self._one_hot(labels)])
         return tf.where(drawn[:, None], draws, latents), losses
 
     def _pairs(self, real_images, generated_images):

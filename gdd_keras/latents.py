@@ -64,7 +64,10 @@ class LatentFit(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if self.model.trains_encoder:
-            if self.model.drawn_share and not self._mixture.is_fitted:
+            if (
+                self.model.drawn_share
+                and not self.model.latent_mixture.is_fitted
+            ):
                 self._fit(_DRAWN_PER_CLASS)
         elif not self._is_final:
             self._fit(None)
@@ -74,10 +77,6 @@ class LatentFit(keras.callbacks.Callback):
         if self.model.trains_encoder:
             drawn = self.model.drawn_share > 0.0
             self._fit(_DRAWN_PER_CLASS if drawn else _WATCHED_PER_CLASS)
-
-    @property
-    def _mixture(self):
-        return self.model.deployed_generator.get_layer("latent_mixture")
 
     def _fit(self, images_per_class):
         fit_latent_mixture(
@@ -132,7 +131,7 @@ def fit_latent_mixture(
     latents, confidences = encode(trainer, split, rows, generator)
     if not np.isfinite(latents).all():
         raise RunError(f"Latents became NaN. {NAN_ADVICE}")
-    mixture = trainer.deployed_generator.get_layer("latent_mixture")
+    mixture = trainer.latent_mixture
     tables = [[], [], []]
     for label in range(mixture.num_classes):
         own = split.labels[rows] == label

@@ -104,6 +104,20 @@ def equal(first, second):
     return all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
+def assert_moved_by(variables, before, gradients):
+    """Checks a step of SGD at the rate 1."""
+    for variable, old, gradient in zip(
+        variables, before, gradients, strict=True
+    ):
+        np.testing.assert_allclose(
+            old - values([variable])[0],
+            gradient,
+            rtol=1e-3,
+            atol=1e-5,
+            err_msg=variable.path,
+        )
+
+
 def network_values(trainer):
     return [
         values(network.variables)
@@ -256,16 +270,7 @@ def test_gradient_equals_a_plain_reference(index, reduction):
     before = values(generator.trainable_variables)
     logs = run(trainer)
     assert logs["total_loss"] == pytest.approx(float(total), rel=1e-5)
-    for variable, old, gradient in zip(
-        generator.trainable_variables, before, gradients, strict=True
-    ):
-        np.testing.assert_allclose(
-            old - values([variable])[0],
-            gradient,
-            rtol=1e-3,
-            atol=1e-5,
-            err_msg=variable.path,
-        )
+    assert_moved_by(generator.trainable_variables, before, gradients)
 
 
 class Painter(keras.layers.Layer):
@@ -489,16 +494,7 @@ def test_learning_encoder_gets_the_gradient_of_all_terms():
     logs = run(trainer)
     assert logs["total_loss"] == pytest.approx(float(total), rel=1e-5)
     assert logs["kl_loss"] > 0
-    for variable, old, gradient in zip(
-        variables, before, gradients, strict=True
-    ):
-        np.testing.assert_allclose(
-            old - values([variable])[0],
-            gradient,
-            rtol=1e-3,
-            atol=1e-5,
-            err_msg=variable.path,
-        )
+    assert_moved_by(variables, before, gradients)
     # It is what the export is fitted to.
     assert not equal(values(trainer.averaged_encoder.variables), averaged)
 
