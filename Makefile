@@ -37,8 +37,8 @@ faults: $(VENV)/.installed-dev
 pipeline: $(PIPELINE_VENV)/.installed
 	$(PIPELINE_BIN)/python -m pipelines.local_runner --dataset digits \
 		--saved-models pipeline_output/saved_models \
-		--cgan-steps 3000 --distill-steps 200 --tuner grid --omega-g 0.01 \
-		--omega-l 0 0.001 0.1 --trial-networks 2 --trial-epochs 100 \
+		--cgan-steps 3000 --distill-steps 200 --tuner grid --omega-g 0.3 \
+		--omega-l 0 10 50 --trial-networks 2 --trial-epochs 100 \
 		--num-seeds 3 --eval-epochs 300 --threshold 0.7 --distilled-ipc 1000
 
 lint: $(VENV)/.installed-dev

@@ -34,6 +34,7 @@ __all__ = [
     "RunError",
     "TEST_NETWORKS",
     "TUNERS",
+    "UNPAIRED_MATCHING",
     "TuningConfig",
     "WEIGHT_TYPES",
     "about",
@@ -46,6 +47,7 @@ __all__ = [
     "parse_json",
     "section_fields",
     "shown",
+    "with_former_settings",
 ]
 
 POOL_NETWORKS = ("convnet3", "resnet10", "resnet18")
@@ -82,6 +84,9 @@ _YEAR_IN_MINUTES = 525_600.0
 _WEEK_IN_SECONDS = 604_800.0
 # Everything is computed in float32, where larger numbers are infinite.
 _LARGEST_FLOAT = 3.4e38
+
+# What was done before a setting existed, where its default does otherwise.
+_BEFORE = {"matching": {"drawn_share": 0.0, "distill_encoder": False}}
 
 # Levels of nesting in JSON; ours have half as many.
 _DEEPEST = 16
@@ -238,7 +243,8 @@ class NetworkConfig(_Section):
     latents: str = option(
         "encoded",
         "`encoded`: an encoder learns them from real images, and a mixture "
-        "fitted to its latents is drawn from; `normal`: N(0, I), as published.",
+        "fitted to its latents is drawn from; `normal`: N(0, I), as published, "
+        "and by default the paper's weights and pool in stage 2.",
         choices=("encoded", "normal"),
     )
     latent_dim: int = option(
@@ -369,7 +375,7 @@ class MatchingConfig(_Section):
     """Stage 2: global and local matching under a random pool."""
 
     distill_steps: int = option(
-        1000,
+        3200,
         "Training steps of stage 2 (`--time-budget` replaces them); 0 skips "
         "it.",
         minimum=0,
@@ -382,10 +388,10 @@ class MatchingConfig(_Section):
         maximum=2**31 - 1,
     )
     omega_g: float = option(
-        0.01, "Weight of the global (logit) loss of eq. 6.", minimum=0.0
+        0.3, "Weight of the global (logit) loss of eq. 6.", minimum=0.0
     )
     omega_l: float = option(
-        0.001, "Weight of the local (feature) loss of eq. 7.", minimum=0.0
+        50.0, "Weight of the local (feature) loss of eq. 7.", minimum=0.0
     )
     matching_reduction: str = option(
         "mean",
@@ -394,7 +400,7 @@ class MatchingConfig(_Section):
         choices=("mean", "sum"),
     )
     pool: tuple[str, ...] = option(
-        POOL_NETWORKS,
+        ("convnet3",),
         "Networks to draw from: names, or `package.module:function`.",
     )
     local_layer: tuple[str, ...] = option(
@@ -403,7 +409,7 @@ class MatchingConfig(_Section):
         "network of the pool in order.",
     )
     pool_redraw_steps: int = option(
-        200,
+        3200,
         "Steps between draws of a fresh pool network.",
         minimum=1,
         maximum=_MANY_STEPS,
@@ -418,25 +424,25 @@ class MatchingConfig(_Section):
         0.01, "SGD rate of the drawn network.", above=0.0
     )
     distill_learning_rate: float = option(
-        1e-4, "Adam's rate for the generator in stage 2.", above=0.0
+        2e-4, "Adam's rate for the generator in stage 2.", above=0.0
     )
     distill_discriminator_learning_rate: float = option(
         2e-4, "Adam's rate for the discriminator in stage 2.", above=0.0
     )
     drawn_share: float = option(
-        0.0,
+        0.5,
         "Share of the generated images of stage 2 whose latents are drawn as "
         "in the export; the others are made from real images.",
         minimum=0.0,
         below=1.0,
     )
     distill_encoder: bool = option(
-        False,
+        True,
         "Let the encoder learn on in stage 2, so that latents keep what the "
         "networks of the pool see.",
     )
     matching_augmentation: str = option(
-        "auto",
+        "crop",
         "Differentiable augmentation shared by real and generated pairs.",
         choices=("auto", "none", "crop", "color_crop"),
     )
@@ -598,7 +604,7 @@ class RunConfig(_Section):
         maximum=_YEAR_IN_MINUTES,
     )
     cgan_share: float = option(
-        0.6,
+        0.75,
         "Part of the training time of `--time-budget` that stage 1 gets.",
         above=0.0,
         below=1.0,
@@ -695,6 +701,21 @@ class TuningConfig(_Section):
     )
 
 
+# The stage 2 of `--latents normal`, from the paper's weights. Pairs that share
+# no more than a label differ a hundred times as much as an image and its
+# reconstruction, so that the defaults would leave nothing but matching.
+UNPAIRED_MATCHING = {
+    "distill_steps": 1000,
+    "omega_g": 0.01,
+    "omega_l": 0.001,
+    "pool": POOL_NETWORKS,
+    "pool_redraw_steps": 200,
+    "distill_learning_rate": 1e-4,
+    "drawn_share": 0.0,
+    "distill_encoder": False,
+    "matching_augmentation": "auto",
+}
+
 # Presets are data: field names are unique over all sections, so that a flat
 # mapping is enough here, on the command line and in `make_config`.
 PRESETS = {
@@ -714,6 +735,7 @@ PRESETS = {
         "distill_steps": 4,
         "steps_per_epoch": 4,
         "steps_per_execution": 1,
+        "pool": POOL_NETWORKS,
         "pool_redraw_steps": 2,
         "num_seeds": 1,
         "ipc": 1,
@@ -740,6 +762,8 @@ PRESETS = {
         "ema_decay": 0.0,
         "decay_fraction": 0.0,
         "distill_steps": 39_100,
+        # Once an epoch.
+        "pool_redraw_steps": 390,
         "pool_train_steps": 16,
         "distill_learning_rate": 5e-6,
         "distill_discriminator_learning_rate": 5e-6,
@@ -764,6 +788,9 @@ def section_fields(sections=None):
 def make_config(preset=None, base=None, **settings):
     """Builds a `Config` from a preset, an optional base and single settings.
 
+    Without an encoder (`latents="normal"`) the settings of stage 2 have other
+    defaults: the paper's weights and pool.
+
     Args:
         preset: Name of a preset, or `None` for the defaults (`compact`).
             Must be resolved: `"auto"` depends on the machine and is resolved
@@ -786,6 +813,8 @@ def make_config(preset=None, base=None, **settings):
                 f"Received: preset={shown(name)}."
             )
         values.update(PRESETS[name], preset=name)
+        if settings.get("latents", values.get("latents")) == "normal":
+            values = {**UNPAIRED_MATCHING, **values}
     else:
         for section, _, field, _ in section_fields():
             values[field.name] = getattr(getattr(base, section), field.name)
@@ -810,6 +839,9 @@ def config_to_json(config):
 def config_from_json(text, source="config"):
     """Parses what `config_to_json` wrote; missing keys take their defaults.
 
+    Settings that did not exist when it was written are as in
+    `with_former_settings`.
+
     Args:
         text: JSON text.
         source: What to call it in an error, for instance the file's path.
@@ -831,7 +863,7 @@ def config_from_json(text, source="config"):
             f"({', '.join(sections)}), as in a run's config.json."
         )
     built = {}
-    for name, values in parsed.items():
+    for name, values in with_former_settings(parsed).items():
         if name not in sections:
             raise InputError(
                 f"{source} has the unknown section `{shown(name)}`. Known: "
@@ -848,6 +880,27 @@ def config_from_json(text, source="config"):
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
     return Config(**built)
+
+
+def with_former_settings(parsed):
+    """Returns a config with what it was made by before that was a setting.
+
+    Only of sections that were written whole, as programs do: whoever leaves
+    more out wants the defaults.
+
+    Args:
+        parsed: Dict of sections as in JSON; not changed.
+    """
+    sections = {field.name: field.type for field in dataclasses.fields(Config)}
+    completed = dict(parsed)
+    for name, before in _BEFORE.items():
+        fields = dataclasses.fields(sections[name])
+        values = parsed.get(name)
+        missing = {field.name for field in fields}.difference(values or ())
+        if isinstance(values, dict) and missing <= set(before):
+            added = {key: before[key] for key in before if key in missing}
+            completed[name] = {**values, **added}
+    return completed
 
 
 def parse_json(text, source, advice="", finite=False):

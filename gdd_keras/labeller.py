@@ -74,7 +74,7 @@ def train_labeller(dataset, steps, seed=0, precision=None, verbose=1):
     SGD of the evaluation protocols, with the data set's own augmentation; the
     rate falls to a tenth at half time. A network that no generator was trained
     against teaches more than the discriminator's class head that is right as
-    often (docs/results.md).
+    often (docs/experiments.md).
 
     Args:
         dataset: `Dataset`.

@@ -33,7 +33,7 @@ interrupted search.
 
   python -m gdd_keras.tune --dataset digits --workers 2
   python -m gdd_keras.tune --dataset fashion_mnist --tuner grid \\
-      --omega-g 0.01 --omega-l 0 1e-4 1e-3 1e-2 1e-1 --trial-repeats 3
+      --omega-g 0.3 --omega-l 0 10 30 100 --trial-repeats 3
   python -m gdd_keras.distill --config runs/digits-search/best_config.json
 
 The flags of omega_g, omega_l, pool_redraw_steps, pool_train_steps,

@@ -16,11 +16,22 @@ from gdd_keras.config import make_config
 from gdd_keras.config import section_fields
 
 
-def test_paper_weights_are_the_defaults():
-    matching = Config().matching
+@pytest.mark.parametrize("preset", ["compact", "tiny", "paper"])
+def test_paper_weights_are_the_defaults_without_an_encoder(preset):
+    config = make_config(preset, latents="normal")
+    matching = config.matching
     assert (matching.omega_g, matching.omega_l) == (0.01, 0.001)
     assert matching.pool == ("convnet3", "resnet10", "resnet18")
     assert matching.matching_reduction == "mean"
+    # What says more than the default goes before it.
+    assert make_config("paper") == make_config("paper", latents="normal")
+    assert make_config("paper").matching.distill_steps == 39_100
+    assert make_config("tiny", latents="normal").matching.distill_steps == 4
+    given = make_config(preset, latents="normal", omega_l=2.0)
+    assert given.matching.omega_l == 2.0
+    assert make_config(base=config) == config
+    with_encoder = make_config(base=config, latents="encoded")
+    assert with_encoder.matching == config.matching
 
 
 def test_field_names_are_unique_over_sections():
@@ -107,6 +118,21 @@ def test_json_may_leave_keys_out():
     assert config == dataclasses.replace(
         Config(), run=dataclasses.replace(Config().run, seed=3)
     )
+
+
+def test_files_keep_what_was_done_before_a_setting_existed():
+    config = dataclasses.asdict(make_config(omega_l=0.5))
+    del config["matching"]["distill_encoder"]
+    matching = config_from_json(json.dumps(config)).matching
+    assert (matching.distill_encoder, matching.drawn_share) == (False, 0.5)
+    del config["matching"]["drawn_share"]
+    matching = config_from_json(json.dumps(config)).matching
+    assert (matching.distill_encoder, matching.drawn_share) == (False, 0.0)
+    assert matching.omega_l == 0.5
+    # Whoever writes a few lines wants the defaults.
+    del config["matching"]["omega_g"]
+    matching = config_from_json(json.dumps(config)).matching
+    assert (matching.distill_encoder, matching.drawn_share) == (True, 0.5)
 
 
 @pytest.mark.parametrize(

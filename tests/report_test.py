@@ -90,7 +90,7 @@ def test_report_of_results_and_run(results, run, capsys):
     )
     text = (folder / "report.md").read_text()
     assert "| gdd | 80.20 ± 0.14 (n=2) | 30,000 |" in text
-    assert "| matching.omega_l | 0.001 | 0.5 |" in text
+    assert "| matching.omega_l | 50.0 | 0.5 |" in text
     assert sorted(files(folder)) == [
         "figures/curves-toy-cgan.svg",
         "report.html",

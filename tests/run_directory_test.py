@@ -146,7 +146,7 @@ def test_given_run_with_other_settings(tmp_path):
     open_run(CONFIG, "digits", tmp_path)
     with pytest.raises(
         InputError,
-        match="holds a run with other settings: omega_l=0.001 there, 0.5 "
+        match="holds a run with other settings: omega_l=50.0 there, 0.5 "
         "here; seed=0 there, 7 here. Choose another folder, or continue that "
         "run with `--config .*config.json --run-dir ",
     ):

@@ -4,7 +4,9 @@ import dataclasses
 import pathlib
 import shlex
 
+from gdd_keras.config import UNPAIRED_MATCHING
 from gdd_keras.config import InputError
+from gdd_keras.config import with_former_settings
 from gdd_keras.files import write_text
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import gives_soft_labels
@@ -130,14 +132,16 @@ def _recipe(metadata):
     """Returns the command that trains such a generator, if it is known."""
     if "config" not in metadata:
         return []
-    config = metadata["config"]
+    config = with_former_settings(metadata["config"])
     training = metadata.get("training") or {}
     if training.get("adopted_stage_1"):
         # The run's own settings do not say how long that stage 1 was.
         steps = training["steps"]["cgan"]
         config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
     words = ["python", "-m", "gdd_keras.distill"]
-    for name, _, (value,) in differences([config]):
+    unpaired = (config.get("networks") or {}).get("latents") == "normal"
+    changed = UNPAIRED_MATCHING if unpaired else {}
+    for name, _, (value,) in differences([config], changed):
         # A budget replaces the numbers of steps, but for a stage left out.
         if name in _STEPS and value and _has_budget(config):
             continue

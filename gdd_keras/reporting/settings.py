@@ -87,14 +87,16 @@ def command_blocks(material):
     ]
 
 
-def differences(configs):
+def differences(configs, changed=()):
     """Yields name, default and values where any is not the default.
 
     Args:
         configs: List of configs as in JSON.
+        changed: Dict of defaults that are others here, by field.
     """
+    changed = dict(changed)
     defaults = {
-        (section, field.name): _as_json(field.default)
+        (section, field.name): _as_json(changed.get(field.name, field.default))
         for section, _, field, _ in section_fields()
     }
     # Settings of another version stand at the end.

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 
+from gdd_keras.config import with_former_settings
 from gdd_keras.reporting.records import Setting
 
 __all__ = ["WeightColumn", "weight_columns"]
@@ -76,7 +77,7 @@ def _weight_and_rest(entry):
     distilled = steps.get("distill", matching.get("distill_steps"))
     if not isinstance(weight, int | float) or not distilled:
         return None
-    rest = copy.deepcopy(config)
+    rest = copy.deepcopy(with_former_settings(config))
     rest.pop("evaluation", None)
     for section, names in _WITHOUT_PART.items():
         for name in names:

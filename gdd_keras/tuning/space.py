@@ -24,13 +24,18 @@ _HYPERBAND_TRIALS = 23
 # Steps of about half a decade, with zero, the baseline, as one more choice.
 # Between two neighbours the noise of a few networks is larger than the effect.
 DEFAULT_VALUES = {
+    "omega_g": (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+    "omega_l": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+    "local_layer": ("block_1", "block_2", "block_3"),
+    "pool_redraw_steps": (200, 800, 3200),
+    "pool_train_steps": (0, 1, 4),
+    "distill_learning_rate": (6e-5, 2e-4, 6e-4),
+    "distill_discriminator_learning_rate": (6e-5, 2e-4, 6e-4),
+}
+# Without an encoder the losses are larger, see `UNPAIRED_MATCHING`.
+_UNPAIRED_VALUES = {
     "omega_g": (0.0, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0),
     "omega_l": (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1),
-    "local_layer": ("block_1", "block_2", "block_3"),
-    "pool_redraw_steps": (50, 100, 200, 400),
-    "pool_train_steps": (0, 1, 4),
-    "distill_learning_rate": (3e-5, 1e-4, 3e-4),
-    "distill_discriminator_learning_rate": (6e-5, 2e-4, 6e-4),
 }
 # Fields whose flags take several values; one value fixes the field. The flag
 # of `local_layer` already means one layer for each network of the pool.
@@ -55,9 +60,12 @@ def search_space(base, lists, also=()):
         InputError: If a value is out of range, fixed and searched at once, or
             nothing is left to search.
     """
+    defaults = DEFAULT_VALUES
+    if base.networks.latents == "normal":
+        defaults = {**DEFAULT_VALUES, **_UNPAIRED_VALUES}
     space = {}
     for name in (*_ALWAYS, *also, *lists):
-        values = tuple(dict.fromkeys(lists.get(name, DEFAULT_VALUES[name])))
+        values = tuple(dict.fromkeys(lists.get(name, defaults[name])))
         for value in values:
             make_config(base=base, **{name: value})
         if name in also and len(values) == 1:
@@ -72,7 +80,7 @@ def search_space(base, lists, also=()):
         raise InputError(
             "There must be something to search. Received: one value for "
             "`omega_g` and one for `omega_l`. Give several, for instance "
-            "`--omega-l 0 0.0001 0.001 0.01`."
+            "`--omega-l 0 1 10 100`."
         )
     return space
 

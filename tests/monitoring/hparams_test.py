@@ -129,7 +129,7 @@ def test_hyperparameters_of_a_config(tmp_path):
     values = hyperparameters(config)
     expected = {
         "omega_g": 0.5,
-        "omega_l": 0.001,
+        "omega_l": 50.0,
         "pool": "convnet3 resnet10",
         "local_layer": "block_2",
         "generator_learning_rate": 4e-4,

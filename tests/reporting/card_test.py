@@ -3,6 +3,8 @@ import json
 import pytest
 
 from gdd_keras.config import InputError
+from gdd_keras.config import config_to_json
+from gdd_keras.config import make_config
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.metadata import update_metadata
@@ -130,6 +132,28 @@ def test_command_of_the_recipe_names_what_is_not_default(model, folder):
         "python -m gdd_keras.distill --dataset 'my set' --no-class-balance "
         "--local-layer block_1 block_2"
     )
+
+
+def test_recipe_has_what_was_done_before_a_setting_existed(
+    export, config, records, card_of
+):
+    old = config()
+    del old["matching"]["distill_encoder"]
+    text = card_of(export(old), records("mine", [0.8]))
+    assert "--no-distill-encoder" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "flags"), [({}, ""), ({"omega_l": 50.0}, "--omega-l 50.0 ")]
+)
+def test_recipe_without_an_encoder_has_other_defaults(
+    values, flags, export, records, card_of
+):
+    config = make_config(latents="normal", **values)
+    folder = export(json.loads(config_to_json(config)))
+    text = card_of(folder, records("mine", [0.8]))
+    command = text.split("```sh\n")[1].split("\n```")[0]
+    assert command.endswith(f"--latents normal {flags}--preset compact")
 
 
 @pytest.mark.parametrize("steps", [0, 7])

@@ -40,7 +40,7 @@ class Reader(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def full(results, record, config, png, tmp_path_factory):
     """Material that has something for every section."""
-    weights = {"dim": 0.0, "gdd": 0.001, NASTY: 0.1}
+    weights = {"dim": 0.0, "gdd": 50.0, NASTY: 0.1}
     records = [
         record(name, 0.5 + index / 10 + ipc / 1_000, ipc=ipc, protocol=protocol)
         for index, name in enumerate((*weights, "random"))

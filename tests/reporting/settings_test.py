@@ -17,7 +17,7 @@ def test_only_differences_are_shown(material, config):
     found = with_configs(
         material,
         gdd=config(),
-        dim=config(matching={"omega_l": 0.0, "pool": ["convnet3"]}),
+        dim=config(matching={"omega_l": 0.0, "pool": ["resnet10", "mlp"]}),
         same=config(),
         new=config(run={"seed": 3, "not_of_this_version": "a|b"}),
         unknown=None,
@@ -26,9 +26,8 @@ def test_only_differences_are_shown(material, config):
     assert blocks[0].splitlines() == [
         "| setting | default | gdd, same | dim | new |",
         "| --- | --- | --- | --- | --- |",
-        "| matching.omega_l | 0.001 | 0.001 | 0.0 | 0.001 |",
-        "| matching.pool | convnet3 resnet10 resnet18 | convnet3 resnet10 "
-        "resnet18 | convnet3 | convnet3 resnet10 resnet18 |",
+        "| matching.omega_l | 50.0 | 50.0 | 0.0 | 50.0 |",
+        "| matching.pool | convnet3 | convnet3 | resnet10 mlp | convnet3 |",
         "| run.seed | 0 | 0 | 0 | 3 |",
         "| run.not_of_this_version | – | – | – | a&#124;b |",
     ]

@@ -52,6 +52,13 @@ def test_nothing_else_may_differ(material, config, record):
         assert weight_columns(found) == []
 
 
+def test_a_setting_of_later_is_as_it_was_before(material, config, record):
+    changes = {i: {"matching": {"distill_encoder": False}} for i in range(3)}
+    found = weighted(material, config, record, [0.1, 0.0, 0.01], changes)
+    del found.results.methods["g1"]["config"]["matching"]["distill_encoder"]
+    assert len(weight_columns(found)) == 1
+
+
 def test_two_weights_are_no_curve(material, config, record):
     found = weighted(material, config, record, [0.1, 0.0, 0.1])
     assert weight_columns(found) == []

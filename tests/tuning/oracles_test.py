@@ -50,9 +50,9 @@ def pretend(monkeypatch):
 
 def opened(tmp_path, tuner, space=SPACE, **tuning):
     tuning = TuningConfig(tuner=tuner, **tuning)
-    return open_search(
-        make_config("tiny"), tuning, space, "toy", tmp_path / "search"
-    )
+    # What is not searched has a value of `SPACE`, too.
+    config = make_config("tiny", omega_g=0.1, omega_l=0.01)
+    return open_search(config, tuning, space, "toy", tmp_path / "search")
 
 
 @pytest.mark.parametrize(("tuner", "count"), [("random", 12), ("grid", 20)])

@@ -34,6 +34,15 @@ def test_given_values_keep_their_order_and_count_once():
     }
 
 
+@pytest.mark.parametrize("latents", ["encoded", "normal"])
+def test_values_lie_around_the_default(latents):
+    base = make_config(latents=latents)
+    for name, values in search_space(base, {}).items():
+        default = getattr(base.matching, name)
+        assert min(value for value in values if value > 0) < default / 5
+        assert max(values) >= 2 * default
+
+
 def test_every_default_value_is_a_valid_setting():
     for name, values in DEFAULT_VALUES.items():
         assert search_space(BASE, {}, [name])[name] == values
