@@ -29,7 +29,10 @@ def test_usual_settings_pass():
             {"local_layer": "nosuch"},
             "`local_layer` must be a layer of conv",
         ),
-        ({"local_layer": ("block_1",) * 2}, "2 names for 3 networks"),
+        (
+            {"local_layer": ("block_1",) * 2, "pool": ("convnet3",) * 3},
+            "2 names for 3 networks",
+        ),
         ({"pool": ("nosuch",)}, "^`pool`: The network must be one of convnet3"),
         ({"pool": ("os:nosuch",)}, "^`pool`: .*cannot be imported"),
         ({"pool": ("os:getcwd",)}, r"function of \(image_shape, num_classes\)"),
