@@ -1,8 +1,6 @@
 """What all commands share: flags from config fields, errors, quiet start."""
 
 import argparse
-import logging
-import os
 import signal
 import sys
 import typing
@@ -17,6 +15,7 @@ from gdd_keras.config import make_config
 from gdd_keras.config import section_fields
 from gdd_keras.files import storage_problem
 from gdd_keras.interruption import raised_signals
+from gdd_keras.quiet import quiet_tensorflow
 from gdd_keras.schema import read_text
 
 __all__ = [
@@ -192,7 +191,7 @@ def run_command(
     if other_flags and (opens is None or getattr(arguments, opens) is None):
         parser.error(f"unrecognized arguments: {' '.join(other_flags)}")
     arguments.other_flags = other_flags
-    _quiet_tensorflow()
+    quiet_tensorflow()
     if hasattr(sys.stdout, "reconfigure"):
         # A path on Linux need not be Unicode, and may be printed.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -252,12 +251,3 @@ def _metavar(field, hint):
     if field_parser(hint) is float:
         return "X"
     return field.name.upper()
-
-
-def _quiet_tensorflow():
-    """Silences TensorFlow's start-up log; must run before its import."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    # Python-side notes, such as that a second stage traces a second graph.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)

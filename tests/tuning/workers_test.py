@@ -13,7 +13,7 @@ from gdd_keras.tuning.workers import local_address
 
 # What processes of these tests run instead of training.
 MODULE = """
-import os, signal
+import logging, os, signal
 from gdd_keras.config import InputError, RunError
 
 
@@ -30,6 +30,9 @@ def lines(search):
 def train_stage_1(search, verbose):
     name = search.path.name
     log(search, f"stage 1 {verbose}")
+    if "note" in name:
+        # As TensorFlow does of a function that every network traces anew.
+        logging.getLogger("tensorflow").warning("5 out of the last 9 calls")
     if "bad" in name:
         raise InputError("`pool` must be another")
     if "nan" in name:
@@ -82,6 +85,12 @@ def test_stage_1(workers):
     pool, log = workers("good")
     pool.train_stage_1()
     assert log() == ["stage 1 1"]
+
+
+def test_notes_of_tensorflow_stay_off_the_terminal(workers, capfd):
+    pool, _ = workers("note")
+    pool.train_stage_1()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
