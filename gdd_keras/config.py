@@ -34,8 +34,8 @@ __all__ = [
     "RunError",
     "TEST_NETWORKS",
     "TUNERS",
-    "UNPAIRED_MATCHING",
     "TuningConfig",
+    "UNPAIRED_MATCHING",
     "WEIGHT_TYPES",
     "about",
     "checked_integer",
@@ -894,12 +894,10 @@ def with_former_settings(parsed):
     sections = {field.name: field.type for field in dataclasses.fields(Config)}
     completed = dict(parsed)
     for name, before in _BEFORE.items():
-        fields = dataclasses.fields(sections[name])
+        known = {field.name for field in dataclasses.fields(sections[name])}
         values = parsed.get(name)
-        missing = {field.name for field in fields}.difference(values or ())
-        if isinstance(values, dict) and missing <= set(before):
-            added = {key: before[key] for key in before if key in missing}
-            completed[name] = {**values, **added}
+        if isinstance(values, dict) and known <= {*before, *values}:
+            completed[name] = {**before, **values}
     return completed
 
 
