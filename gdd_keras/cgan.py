@@ -64,6 +64,8 @@ class ConditionalGAN(keras.Model):
         elbo_weight: Weight of the bound, beside the adversarial loss's 1.
         pixel_variance: s^2, of pixels in [-1, 1].
         mixture_components: Components per class of the mixture of latents.
+        mixture_centres: Centres per class that they divide among them;
+            `None` for one each.
         trains_encoder: Whether the encoder learns; else it stays as it is.
         **kwargs: Of `keras.Model`.
 
@@ -100,6 +102,7 @@ class ConditionalGAN(keras.Model):
         elbo_weight=1.2,
         pixel_variance=0.02,
         mixture_components=20,
+        mixture_centres=None,
         trains_encoder=True,
         **kwargs,
     ):
@@ -130,7 +133,7 @@ class ConditionalGAN(keras.Model):
             self.averaged_encoder = float32_copy(encoder)
             self.averaged_encoder.trainable = False
             self.deployed_generator = with_latent_mixture(
-                self.averaged_generator, mixture_components
+                self.averaged_generator, mixture_components, mixture_centres
             )
             self._encode = tf.function(
                 self._encode_images,

@@ -86,7 +86,10 @@ _WEEK_IN_SECONDS = 604_800.0
 _LARGEST_FLOAT = 3.4e38
 
 # What was done before a setting existed, where its default does otherwise.
-_BEFORE = {"matching": {"drawn_share": 0.0, "distill_encoder": False}}
+_BEFORE = {
+    "matching": {"drawn_share": 0.0, "distill_encoder": False},
+    "generation": {"mixture_centres": 1},
+}
 
 # Levels of nesting in JSON; ours have half as many.
 _DEEPEST = 16
@@ -459,6 +462,13 @@ class GenerationConfig(_Section):
         minimum=1,
         maximum=10_000,
     )
+    mixture_centres: int = option(
+        500,
+        "Most centres per class that these Gaussians divide among them, one "
+        "each at least; small classes get fewer.",
+        minimum=1,
+        maximum=10_000,
+    )
     latent_confidence: float = option(
         0.0,
         "Real images whose class the discriminator believes less than this "
@@ -730,6 +740,7 @@ PRESETS = {
         "discriminator_width": 8,
         "encoder_width": 8,
         "mixture_components": 2,
+        "mixture_centres": 4,
         "batch_size": 16,
         "cgan_steps": 8,
         "distill_steps": 4,

@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
+from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -30,6 +31,8 @@ _UNCORRELATED_PER_ENTRY = 0.5
 # More iterations gain nothing that a classifier could see.
 _FIRST_ITERATIONS = 10
 _ITERATIONS = 20
+_CLUSTER_ITERATIONS = 30
+_CENTRE_ITERATIONS = 5
 # Added to variances, which are 1 at most on the whole: so no component shrinks
 # to a point, and unseen images fit best.
 _SMALLEST_VARIANCE = 0.01
@@ -132,7 +135,7 @@ def fit_latent_mixture(
     if not np.isfinite(latents).all():
         raise RunError(f"Latents became NaN. {NAN_ADVICE}")
     mixture = trainer.latent_mixture
-    tables = [[], [], []]
+    tables = [[], [], [], []]
     for label in range(mixture.num_classes):
         own = split.labels[rows] == label
         sure = own & (confidences >= confidence)
@@ -140,6 +143,7 @@ def fit_latent_mixture(
             latents[sure if sure.any() else own],
             mixture.num_components,
             seed,
+            mixture.num_centres,
         )
         for table, values in zip(tables, fitted, strict=True):
             table.append(values)
@@ -185,12 +189,15 @@ def useful_components(num_components, num_images):
     return min(num_components, max(1, num_images // _IMAGES_PER_COMPONENT))
 
 
-def fit_mixture(latents, num_components, seed):
+def fit_mixture(latents, num_components, seed, num_centres=None):
     """Fits a mixture of Gaussians, each with its own covariance.
 
     By expectation maximisation from components without correlations. Of the
     correlations that n latents show, every step keeps n / (n + latent_dim / 2),
-    so that few images can have many components.
+    so that few images can have many components. Then k-means, in the metric
+    of the component's covariance, divides the latents of each component among
+    centres, and expectation maximisation goes on with one covariance for all
+    of them.
 
     Reference:
         - [Schäfer & Strimmer, 2005](https://doi.org/10.2202/1544-6115.1175),
@@ -201,34 +208,54 @@ def fit_mixture(latents, num_components, seed):
         num_components: Components to return. At least ten latents share one:
             of fewer latents, the components beyond that are never chosen.
         seed: Integer seed of the first guess.
+        num_centres: Centres to return, `num_components` at least; `None` for
+            as many. At least ten latents share one, as with components.
 
     Returns:
         As `LatentMixture.assign` takes them for one class: upper bounds
-        `(num_components,)`, means `(num_components, latent_dim)` and lower
-        triangles `(num_components, latent_dim, latent_dim)`.
+        `(num_centres,)`, means `(num_centres, latent_dim)`, lower triangles
+        `(num_components, latent_dim, latent_dim)` and each centre's component
+        `(num_centres,)`.
     """
     latent_dim = latents.shape[1]
-    used = useful_components(num_components, len(latents))
+    num_centres = num_centres or num_components
+    used_components = useful_components(num_components, len(latents))
+    used_centres = useful_components(num_centres, len(latents))
     if len(latents) == 1:
         # One point has no spread to estimate.
         latents = np.repeat(latents, 2, axis=0)
     latents = latents.astype(np.float64)
+    components = np.arange(used_components)
     # NumPy's matrix products warn of invalid values where there are none, in
     # the unused lanes of AVX-512.
     with np.errstate(all="ignore"):
-        memberships = _first_memberships(latents, used, seed)
+        memberships = _first_memberships(latents, used_components, seed)
         for _ in range(_ITERATIONS):
-            weights, means, covariances = _maximised(latents, memberships)
-            memberships = _memberships(latents, weights, means, covariances)
+            fitted = _maximised(latents, memberships, components)
+            memberships = _memberships(latents, *fitted, components)
+        if used_centres > used_components:
+            memberships, components = _divided(
+                latents, memberships, *fitted, used_centres, seed
+            )
+            for _ in range(_CENTRE_ITERATIONS):
+                fitted = _maximised(latents, memberships, components)
+                memberships = _memberships(latents, *fitted, components)
+    weights, means, covariances = fitted
     normal = statistics.NormalDist()
     shares = np.cumsum(weights)[:-1].clip(1e-12, 1.0 - 1e-12)
-    bounds = np.full(num_components, np.inf)
+    used = len(components)
+    bounds = np.full(num_centres, np.inf)
     bounds[: used - 1] = [normal.inv_cdf(share) for share in shares]
-    all_means = np.zeros((num_components, latent_dim))
+    all_means = np.zeros((num_centres, latent_dim))
     all_means[:used] = means
     factors = np.tile(np.eye(latent_dim), (num_components, 1, 1))
-    factors[:used] = np.linalg.cholesky(covariances)
-    return bounds, all_means, factors
+    factors[:used_components] = np.linalg.cholesky(covariances)
+    return (
+        bounds,
+        all_means,
+        factors,
+        np.pad(components, (0, num_centres - used), mode="edge"),
+    )
 
 
 def _first_memberships(latents, num_components, seed):
@@ -245,50 +272,127 @@ def _first_memberships(latents, num_components, seed):
     return mixture.predict_proba(latents)
 
 
-def _maximised(latents, memberships):
-    """Returns the mixture that memberships give, the M-step.
+def _divided(
+    latents, memberships, weights, means, covariances, num_centres, seed
+):
+    """Divides the latents of each component among centres.
 
     Args:
         latents: float `(n, latent_dim)`.
         memberships: float `(n, components)`, probabilities.
+        weights: As `_maximised` returns them for these, as the next two.
+        means: Likewise.
+        covariances: Likewise.
+        num_centres: Centres to make of all components, more than there are.
+        seed: Integer seed of k-means.
 
     Returns:
-        Weights `(components,)`, means `(components, latent_dim)` and
-        covariances `(components, latent_dim, latent_dim)`, these positive
-        definite.
+        Memberships in centres `(n, centres)`, 0 or 1, and each centre's
+        component `(centres,)`, rising; `num_centres` of them, or fewer where a
+        component is left with fewer latents than it was given centres.
     """
-    # A component may have lost all its latents.
+    owners = memberships.argmax(axis=1)
+    # One each, and the others by weight.
+    ends = np.cumsum(weights) * (num_centres - len(weights))
+    counts = 1 + np.diff(np.round(ends).astype(int), prepend=0)
+    labels = np.zeros(len(latents), int)
+    components = []
+    for index, (count, mean, covariance) in enumerate(
+        zip(counts, means, covariances, strict=True)
+    ):
+        own = np.flatnonzero(owners == index)
+        # A component that is nobody's first choice keeps one, without latents.
+        count = min(count, max(1, len(own)))
+        if len(own):
+            whitened = np.linalg.solve(
+                np.linalg.cholesky(covariance), (latents[own] - mean).T
+            ).T
+            labels[own] = len(components) + _clusters(whitened, count, seed)
+        components += [index] * count
+    divided = np.zeros((len(latents), len(components)))
+    divided[np.arange(len(latents)), labels] = 1.0
+    return divided, np.array(components)
+
+
+def _clusters(points, count, seed):
+    """Returns integer `(n,)` below `count`, which cluster each point is of."""
+    with warnings.catch_warnings():
+        # Of points that coincide there may be fewer.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return (
+            KMeans(
+                count,
+                n_init=1,
+                max_iter=_CLUSTER_ITERATIONS,
+                random_state=seed,
+            )
+            .fit(points)
+            .labels_
+        )
+
+
+def _maximised(latents, memberships, components):
+    """Returns the mixture that memberships give, the M-step.
+
+    Args:
+        latents: float `(n, latent_dim)`.
+        memberships: float `(n, centres)`, probabilities.
+        components: Integer `(centres,)`, rising from 0 without gaps; centres
+            of one component share a covariance.
+
+    Returns:
+        Weights `(centres,)`, means `(centres, latent_dim)` and covariances
+        `(components, latent_dim, latent_dim)`, these positive definite.
+    """
+    # A centre may have lost all its latents.
     counts = memberships.sum(0) + np.finfo(np.float64).eps
     means = memberships.T @ latents / counts[:, None]
     identity = np.eye(latents.shape[1])
     imagined = _UNCORRELATED_PER_ENTRY * latents.shape[1]
     covariances = []
-    for membership, count, mean in zip(
-        memberships.T, counts, means, strict=True
-    ):
-        centred = latents - mean
-        covariance = (membership[:, None] * centred).T @ centred / count
+    for component in range(components[-1] + 1):
+        own = components == component
+        count = counts[own].sum()
+        middle = counts[own] @ means[own] / count
+        # What is spread around the middle, less what the centres are.
+        centred = latents - middle
+        centres = means[own] - middle
+        covariance = (
+            (memberships[:, own].sum(1)[:, None] * centred).T @ centred
+            - (counts[own][:, None] * centres).T @ centres
+        ) / count
         kept = np.where(identity, 1.0, count / (count + imagined))
         covariances.append(covariance * kept + _SMALLEST_VARIANCE * identity)
     return counts / counts.sum(), means, np.stack(covariances)
 
 
-def _memberships(latents, weights, means, covariances):
-    """Returns float `(n, components)`: whose each latent is, the E-step."""
-    scores = []
-    for weight, mean, covariance in zip(
-        weights, means, covariances, strict=True
-    ):
-        factor = np.linalg.cholesky(covariance)
-        whitened = np.linalg.solve(factor, (latents - mean).T)
-        scores.append(
-            np.log(weight)
-            - np.log(np.diag(factor)).sum()
-            - 0.5 * np.square(whitened).sum(0)
-        )
-    scores = np.stack(scores, axis=1)
-    likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
+def _memberships(latents, weights, means, covariances, components):
+    """Returns float `(n, centres)`: whose each latent is, the E-step."""
+    likelihoods = _log_densities(
+        latents, weights, means, covariances, components
+    )
+    likelihoods = np.exp(likelihoods - likelihoods.max(axis=1, keepdims=True))
     return likelihoods / likelihoods.sum(axis=1, keepdims=True)
+
+
+def _log_densities(latents, weights, means, covariances, components):
+    """Returns float `(n, centres)`, up to a constant, of weighted Gaussians."""
+    densities = []
+    for component, covariance in enumerate(covariances):
+        own = components == component
+        factor = np.linalg.cholesky(covariance)
+        whitened = np.linalg.solve(factor, latents.T).T
+        centres = np.linalg.solve(factor, means[own].T).T
+        # |a - b|^2 without a table of all differences.
+        squares = (
+            np.square(whitened).sum(1)[:, None]
+            + np.square(centres).sum(1)
+            - 2.0 * whitened @ centres.T
+        )
+        densities.append(
+            np.log(weights[own]) - np.log(np.diag(factor)).sum() - 0.5 * squares
+        )
+    return np.concatenate(densities, axis=1)
 
 
 def _some_of_each_class(labels, images_per_class, generator):

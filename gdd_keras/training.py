@@ -154,6 +154,13 @@ def _build_stages(config, dataset):
             config.generation.mixture_components,
             max(dataset.class_counts["train"]),
         ),
+        "mixture_centres": useful_components(
+            max(
+                config.generation.mixture_centres,
+                config.generation.mixture_components,
+            ),
+            max(dataset.class_counts["train"]),
+        ),
     }
     gan = ConditionalGAN(generator, discriminator, **shared)
     stages = [

@@ -125,6 +125,9 @@ def test_files_keep_what_was_done_before_a_setting_existed():
     del config["matching"]["distill_encoder"]
     matching = config_from_json(json.dumps(config)).matching
     assert (matching.distill_encoder, matching.drawn_share) == (False, 0.5)
+    del config["generation"]["mixture_centres"]
+    former = config_from_json(json.dumps(config))
+    assert former.generation.mixture_centres == 1
     del config["matching"]["drawn_share"]
     matching = config_from_json(json.dumps(config)).matching
     assert (matching.distill_encoder, matching.drawn_share) == (False, 0.0)

@@ -21,12 +21,18 @@ from gdd_keras.networks import build_generator
 SHAPE = (8, 8, 1)
 
 
-def make(conditioning="auxiliary", encoded=True, num_components=2):
+def make(
+    conditioning="auxiliary",
+    encoded=True,
+    num_components=2,
+    num_centres=None,
+):
     return ConditionalGAN(
         build_generator(SHAPE, 3, latent_dim=4, width=4),
         build_discriminator(SHAPE, 3, conditioning=conditioning, width=4),
         encoder=build_encoder(SHAPE, 3, 4, 4) if encoded else None,
         mixture_components=num_components,
+        mixture_centres=num_centres,
     )
 
 
@@ -48,7 +54,8 @@ def test_fit_finds_known_components():
     first = centres[0] + rng.normal(size=(1500, 3)) @ roots[0].T
     second = centres[1] + rng.normal(size=(500, 3)) @ roots[1].T
     both = rng.permutation(np.concatenate([first, second]))
-    bounds, means, factors = fit_mixture(both, 2, seed=0)
+    bounds, means, factors, components = fit_mixture(both, 2, seed=0)
+    np.testing.assert_array_equal(components, [0, 1])
     assert bounds[1] == np.inf
     share = statistics.NormalDist().cdf(bounds[0])
     order = [0, 1] if share > 0.5 else [1, 0]
@@ -69,7 +76,7 @@ def test_correlations_shrink_with_few_latents(count):
     """Eight equal entries: of n latents, n / (n + 4) of their correlation."""
     rng = np.random.default_rng(0)
     line = rng.normal(size=(count, 1)) * np.ones((1, 8))
-    _, _, factors = fit_mixture(line, 1, seed=0)
+    _, _, factors, _ = fit_mixture(line, 1, seed=0)
     variance = line.var()
     expected = np.full((8, 8), variance * count / (count + 4))
     np.fill_diagonal(expected, variance + 0.01)
@@ -81,7 +88,7 @@ def test_correlations_shrink_with_few_latents(count):
 )
 def test_few_latents_share_components(count, used):
     points = np.random.default_rng(0).normal(size=(count, 3))
-    bounds, means, factors = fit_mixture(points, 5, seed=0)
+    bounds, means, factors, _ = fit_mixture(points, 5, seed=0)
     assert bounds.shape == (5,)
     assert means.shape == (5, 3)
     assert factors.shape == (5, 3, 3)
@@ -91,6 +98,75 @@ def test_few_latents_share_components(count, used):
     if count == 1:
         np.testing.assert_allclose(means[0], points[0])
         np.testing.assert_allclose(factors[0], 0.1 * np.eye(3), atol=1e-9)
+
+
+def test_centres_of_a_component_share_its_covariance():
+    rng = np.random.default_rng(0)
+    offsets = np.array([[-2.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
+    centres = np.concatenate([offsets - 20.0, offsets + 20.0])
+    roots = np.tril(rng.uniform(0.2, 0.5, (2, 3, 3)))
+    counts = [400, 400, 200, 300, 300, 400]
+    points = np.concatenate(
+        [
+            centre + rng.normal(size=(count, 3)) @ roots[index // 3].T
+            for index, (centre, count) in enumerate(
+                zip(centres, counts, strict=True)
+            )
+        ]
+    )
+    bounds, means, factors, components = fit_mixture(
+        rng.permutation(points), 2, seed=0, num_centres=6
+    )
+    np.testing.assert_array_equal(components, [0, 0, 0, 1, 1, 1])
+    normal = statistics.NormalDist()
+    shares = np.diff([0.0, *map(normal.cdf, bounds)])
+    nearest = np.linalg.norm(means[:, None] - centres, axis=-1).argmin(0)
+    assert sorted(nearest) == list(range(6))
+    np.testing.assert_allclose(means[nearest], centres, atol=0.12)
+    np.testing.assert_allclose(
+        shares[nearest], np.array(counts) / 2000, atol=0.001
+    )
+    for index, root in enumerate(roots):
+        factor = factors[components[nearest[3 * index]]]
+        np.testing.assert_allclose(
+            factor @ factor.T, root @ root.T + 0.01 * np.eye(3), atol=0.03
+        )
+
+
+@pytest.mark.parametrize(
+    ("count", "components", "centres"),
+    # Ten latents at least share a component, ten a centre.
+    [(1, 1, 1), (19, 1, 1), (39, 3, 3), (90, 5, 9), (1000, 5, 20)],
+)
+def test_few_latents_share_centres(count, components, centres):
+    points = np.random.default_rng(0).normal(size=(count, 3))
+    bounds, means, factors, owners = fit_mixture(points, 5, 0, num_centres=20)
+    assert bounds.shape == owners.shape == (20,)
+    assert means.shape == (20, 3)
+    assert factors.shape == (5, 3, 3)
+    assert np.isfinite(bounds).sum() == centres - 1
+    assert (np.diff(owners) >= 0).all()
+    assert set(owners) == set(range(components))
+    # What the centres are spread by and what they share is the whole.
+    shares = np.diff([0.0, *map(statistics.NormalDist().cdf, bounds)])
+    np.testing.assert_allclose(shares @ means, points.mean(0), atol=1e-6)
+    if count == 1000:
+        covariance = np.cov(means.T, aweights=shares, bias=True) + np.tensordot(
+            shares, (factors @ factors.mT)[owners], 1
+        )
+        np.testing.assert_allclose(
+            covariance, np.cov(points.T) + 0.01 * np.eye(3), atol=0.02
+        )
+
+
+def test_centres_of_latents_that_coincide():
+    points = np.repeat(np.random.default_rng(0).normal(size=(3, 4)), 50, 0)
+    bounds, means, factors, _ = fit_mixture(points, 2, 0, num_centres=12)
+    for values in (means, factors):
+        assert np.isfinite(values).all()
+    shares = np.diff([0.0, *map(statistics.NormalDist().cdf, bounds)])
+    np.testing.assert_allclose(shares.sum(), 1.0)
+    np.testing.assert_allclose(shares @ means, points.mean(0), atol=1e-6)
 
 
 def test_encoded_latents_have_the_encoders_moments():
@@ -148,6 +224,19 @@ def test_mixture_has_the_moments_of_the_encoded_images():
             np.cov(own.T) + 0.01 * np.eye(4),
             atol=0.1 * own.var(0).max(),
         )
+
+
+def test_fit_of_more_centres_than_components():
+    trainer, split = make(num_components=2, num_centres=3), make_split()
+    fit_latent_mixture(trainer, split)
+    bounds, means, triangles, component_bounds = tables(trainer)
+    assert means.shape == (3, 3, 4)
+    assert triangles.shape[:2] == (3, 2)
+    # Thirty images a class make three centres of two components.
+    assert (bounds[:, 1] < 1e6).all()
+    assert (component_bounds[:, 0] < 1e6).all()
+    for row, end in zip(bounds, component_bounds[:, 0], strict=True):
+        assert end in row[:2]
 
 
 def test_unsure_images_are_left_out(monkeypatch):

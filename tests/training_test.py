@@ -604,6 +604,24 @@ def test_mixture_is_no_larger_than_the_data_allow(wanted, got, toy_dataset):
     assert mixture.num_components == got
 
 
+@pytest.mark.parametrize(
+    ("components", "centres", "got"), [(1, 9, 2), (2, 1, 2), (1, 1, 1)]
+)
+def test_centres_are_no_more_than_the_data_allow(
+    components, centres, got, toy_dataset
+):
+    rows = np.arange(60) % len(toy_dataset.train)
+    train = Split(toy_dataset.train.images[rows], np.arange(60) % 3)
+    config = make_config(
+        "tiny",
+        distill_steps=0,
+        mixture_components=components,
+        mixture_centres=centres,
+    )
+    stages = build_stages(config, dataclasses.replace(toy_dataset, train=train))
+    assert stages[0].trainer.latent_mixture.num_centres == got
+
+
 def test_seed_of_stage_2_alone(config, toy_dataset):
     def seeds_and_images(distill_seed):
         settings = make_config(base=config, seed=3, distill_seed=distill_seed)

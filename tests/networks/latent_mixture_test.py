@@ -71,6 +71,63 @@ def test_equals_numpy(mixture):
         np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
+# Of the second class the first component has all centres but the last.
+COMPONENTS = np.array([[0, 0, 1, 1, 2], [0, 0, 0, 0, 1]])
+CENTRES = 10.0 * np.arange(30).reshape(2, 5, 3)
+
+
+@pytest.fixture
+def shared():
+    """Five centres that share three covariances."""
+    layer = LatentMixture(2, 3, 3, num_centres=5)
+    bounds = np.array([[-1.0, 0.0, 0.0, 1.0, 7.0], [-1.5, -0.5, 0.5, 1.0, 9.0]])
+    layer.assign(bounds, CENTRES, FACTORS, COMPONENTS)
+    return layer
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_centres_with_shared_covariances_equal_numpy(shared, label):
+    latents = draws(200)
+    got = np.asarray(shared([latents, one_hot(label, 200)]))
+    chosen = (latents[:, :1] > shared.upper_bounds.numpy()[label]).sum(1)
+    # The third one of the first class has no width.
+    assert set(chosen) == {0, 1, 3, 4} if label == 0 else set(range(5))
+    for row, value, centre in zip(latents, got, chosen, strict=True):
+        factor = FACTORS[label, COMPONENTS[label, centre]]
+        expected = CENTRES[label, centre] + factor @ row[1:]
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_a_draw_on_a_bound_has_the_covariance_of_its_centre(shared):
+    latents = np.ones((2, 4), "float32")
+    latents[:, 0] = 1.0, np.nextafter(np.float32(1.0), np.float32(2.0))
+    below, above = np.asarray(shared([latents, one_hot(1, 2)]))
+    ones = np.ones(3)
+    np.testing.assert_allclose(
+        below, CENTRES[1, 3] + FACTORS[1, 0] @ ones, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        above, CENTRES[1, 4] + FACTORS[1, 1] @ ones, rtol=1e-6
+    )
+
+
+def test_centres_before_they_are_assigned_and_their_config(shared):
+    latents = draws(20)
+    fresh = LatentMixture(2, 3, 3, num_centres=5)
+    np.testing.assert_array_equal(
+        fresh([latents, one_hot(1, 20)]), latents[:, 1:]
+    )
+    again = LatentMixture.from_config(shared.get_config())
+    again.set_weights(shared.get_weights())
+    inputs = [latents, one_hot(1, 20)]
+    np.testing.assert_array_equal(again(inputs), shared(inputs))
+
+
+def test_weights_of_checkpoints_from_before_there_were_centres(mixture):
+    names = [weight.name for weight in mixture.weights]
+    assert names == ["upper_bounds", "means", "triangles"]
+
+
 def test_only_the_triangle_is_stored(mixture):
     assert mixture.triangles.shape == (2, 3, 6)
     inputs = [draws(10), one_hot(0, 10)]
