@@ -65,7 +65,7 @@ class ConditionalGAN(keras.Model):
         pixel_variance: s^2, of pixels in [-1, 1].
         mixture_components: Components per class of the mixture of latents.
         mixture_centres: Centres per class that they divide among them;
-            `None` for one each.
+            `None` or fewer than components for one each.
         trains_encoder: Whether the encoder learns; else it stays as it is.
         **kwargs: Of `keras.Model`.
 

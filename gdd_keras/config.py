@@ -88,7 +88,7 @@ _LARGEST_FLOAT = 3.4e38
 # What was done before a setting existed, where its default does otherwise.
 _BEFORE = {
     "matching": {"drawn_share": 0.0, "distill_encoder": False},
-    "generation": {"mixture_centres": 1},
+    "generation": {"mixture_centres": 1, "soft_labels": False},
 }
 
 # Levels of nesting in JSON; ours have half as many.

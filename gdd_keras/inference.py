@@ -372,8 +372,11 @@ def _fits_half(value):
     """Returns whether a weight is a matrix that half hardly changes."""
     if np.squeeze(value).ndim < 2:
         return False
+    # Squares of many halves are too large for half.
+    value = value.astype(np.float32)
     with np.errstate(over="ignore"):
         half = value.astype(np.float16).astype(np.float32)
-    # An overflow makes the change infinite.
+    if not np.isfinite(half).all():
+        return False
     change = np.linalg.norm((value - half).ravel())
     return bool(change <= _HALF_ROUNDING * np.linalg.norm(value.ravel()))

@@ -208,8 +208,8 @@ def fit_mixture(latents, num_components, seed, num_centres=None):
         num_components: Components to return. At least ten latents share one:
             of fewer latents, the components beyond that are never chosen.
         seed: Integer seed of the first guess.
-        num_centres: Centres to return, `num_components` at least; `None` for
-            as many. At least ten latents share one, as with components.
+        num_centres: Centres to return; `None` or less than `num_components`
+            for as many, one each. Ten latents at least share one on average.
 
     Returns:
         As `LatentMixture.assign` takes them for one class: upper bounds
@@ -218,7 +218,7 @@ def fit_mixture(latents, num_components, seed, num_centres=None):
         `(num_centres,)`.
     """
     latent_dim = latents.shape[1]
-    num_centres = num_centres or num_components
+    num_centres = max(num_centres or 0, num_components)
     used_components = useful_components(num_components, len(latents))
     used_centres = useful_components(num_centres, len(latents))
     if len(latents) == 1:
@@ -280,9 +280,9 @@ def _divided(
     Args:
         latents: float `(n, latent_dim)`.
         memberships: float `(n, components)`, probabilities.
-        weights: As `_maximised` returns them for these, as the next two.
-        means: Likewise.
-        covariances: Likewise.
+        weights: float `(components,)`, of the mixture that gave these.
+        means: float `(components, latent_dim)`, likewise.
+        covariances: float `(components, latent_dim, latent_dim)`, likewise.
         num_centres: Centres to make of all components, more than there are.
         seed: Integer seed of k-means.
 
@@ -344,16 +344,18 @@ def _maximised(latents, memberships, components):
         Weights `(centres,)`, means `(centres, latent_dim)` and covariances
         `(components, latent_dim, latent_dim)`, these positive definite.
     """
-    # A centre may have lost all its latents.
-    counts = memberships.sum(0) + np.finfo(np.float64).eps
-    means = memberships.T @ latents / counts[:, None]
+    # A centre, or all of a component, may have lost its latents.
+    tiny = np.finfo(np.float64).tiny
+    eps = np.finfo(np.float64).eps
+    counts = memberships.sum(0)
+    means = memberships.T @ latents / np.maximum(counts, tiny)[:, None]
     identity = np.eye(latents.shape[1])
     imagined = _UNCORRELATED_PER_ENTRY * latents.shape[1]
     covariances = []
     for component in range(components[-1] + 1):
         own = components == component
-        count = counts[own].sum()
-        middle = counts[own] @ means[own] / count
+        count = counts[own].sum() + eps
+        middle = counts[own] @ means[own] / np.maximum(counts[own].sum(), tiny)
         # What is spread around the middle, less what the centres are.
         centred = latents - middle
         centres = means[own] - middle
@@ -363,7 +365,8 @@ def _maximised(latents, memberships, components):
         ) / count
         kept = np.where(identity, 1.0, count / (count + imagined))
         covariances.append(covariance * kept + _SMALLEST_VARIANCE * identity)
-    return counts / counts.sum(), means, np.stack(covariances)
+    weights = counts + eps
+    return weights / weights.sum(), means, np.stack(covariances)
 
 
 def _memberships(latents, weights, means, covariances, components):

@@ -155,10 +155,7 @@ def _build_stages(config, dataset):
             max(dataset.class_counts["train"]),
         ),
         "mixture_centres": useful_components(
-            max(
-                config.generation.mixture_centres,
-                config.generation.mixture_components,
-            ),
+            config.generation.mixture_centres,
             max(dataset.class_counts["train"]),
         ),
     }

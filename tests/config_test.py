@@ -125,9 +125,12 @@ def test_files_keep_what_was_done_before_a_setting_existed():
     del config["matching"]["distill_encoder"]
     matching = config_from_json(json.dumps(config)).matching
     assert (matching.distill_encoder, matching.drawn_share) == (False, 0.5)
+    # From before there were either.
     del config["generation"]["mixture_centres"]
+    del config["generation"]["soft_labels"]
     former = config_from_json(json.dumps(config))
     assert former.generation.mixture_centres == 1
+    assert not former.generation.soft_labels
     del config["matching"]["drawn_share"]
     matching = config_from_json(json.dumps(config)).matching
     assert (matching.distill_encoder, matching.drawn_share) == (False, 0.0)

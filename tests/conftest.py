@@ -126,13 +126,13 @@ def compact_generator():
             for weight in model.get_weights()
         ]
     )
-    whole = with_latent_mixture(model, 20, num_centres=60)
+    whole = with_latent_mixture(model, 20, num_centres=500)
     rng = np.random.default_rng(0)
     whole.get_layer("latent_mixture").assign(
-        np.sort(rng.normal(size=(10, 60)), axis=1),
-        rng.normal(size=(10, 60, 64)),
+        np.sort(rng.normal(size=(10, 500)), axis=1),
+        rng.normal(size=(10, 500, 64)),
         rng.uniform(-0.1, 0.1, (10, 20, 64, 64)) + 0.5 * np.eye(64),
-        np.sort(rng.integers(0, 20, (10, 60)), axis=1),
+        np.sort(rng.integers(0, 20, (10, 500)), axis=1),
     )
     return whole
 

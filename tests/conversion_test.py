@@ -177,8 +177,10 @@ def test_file_of_a_real_generator(compact_saved_model, tmp_path, to, weights):
     else:
         reference = compact_saved_model
     loaded = tf.saved_model.load(str(reference))
-    latents = latents_for(1, 0, 40, 65).numpy()
-    labels = np.arange(40, dtype=np.int32) % 10
+    # Enough of them for one to fall between the bounds of two centres, if
+    # these were rounded.
+    latents = latents_for(1, 0, 500, 65).numpy()
+    labels = np.arange(500, dtype=np.int32) % 10
     expected = loaded.signatures["from_latents"](
         latents=tf.constant(latents), labels=tf.constant(labels)
     )["images"]
@@ -186,7 +188,11 @@ def test_file_of_a_real_generator(compact_saved_model, tmp_path, to, weights):
     assert images.dtype == np.float32
     assert np.std(expected) > 0.1
     tolerance = TOLERANCES[to, weights]
-    np.testing.assert_allclose(images, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(
+        images[:40], expected[:40], rtol=0, atol=tolerance
+    )
+    # A draw of another centre would be another image.
+    assert np.mean(np.abs(images - expected) > tolerance) < 1e-4
     one = run(folder, to, latents[:1], labels[:1])
     np.testing.assert_allclose(one, images[:1], rtol=0, atol=1e-4)
     metadata = read_metadata(folder)

@@ -585,10 +585,20 @@ def test_continue_from_takes_the_averaged_encoder():
 @pytest.mark.parametrize(
     ("share", "learns"), [(0.5, True), (0.5, False), (0.0, True)]
 )
-def test_state_covers_a_mixture_that_is_drawn_from_and_changes(share, learns):
-    trainer = make(encoded=True, drawn_share=share, trains_encoder=learns)
+@pytest.mark.parametrize("num_centres", [None, 50])
+def test_state_covers_a_mixture_that_is_drawn_from_and_changes(
+    share, learns, num_centres
+):
+    trainer = make(
+        encoded=True,
+        drawn_share=share,
+        trains_encoder=learns,
+        mixture_centres=num_centres,
+    )
     names = {n for n in trainer.state() if n.startswith("latent_mixture_")}
     expected = {"upper_bounds", "means", "triangles"}
+    if num_centres:
+        expected.add("component_bounds")
     if not (share and learns):
         expected = set()
     assert names == {f"latent_mixture_{name}" for name in expected}

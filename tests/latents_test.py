@@ -161,12 +161,37 @@ def test_few_latents_share_centres(count, components, centres):
 
 def test_centres_of_latents_that_coincide():
     points = np.repeat(np.random.default_rng(0).normal(size=(3, 4)), 50, 0)
-    bounds, means, factors, _ = fit_mixture(points, 2, 0, num_centres=12)
+    bounds, means, factors, owners = fit_mixture(points, 2, 0, num_centres=12)
     for values in (means, factors):
         assert np.isfinite(values).all()
     shares = np.diff([0.0, *map(statistics.NormalDist().cdf, bounds)])
-    np.testing.assert_allclose(shares.sum(), 1.0)
+    assert (shares >= 0.0).all()
+    assert set(owners) == {0, 1}
     np.testing.assert_allclose(shares @ means, points.mean(0), atol=1e-6)
+
+
+def test_a_component_that_lost_its_latents_keeps_a_covariance():
+    """Far away, where squares are large, and with next to no latents."""
+    points = 1e3 + np.random.default_rng(0).normal(size=(50, 4))
+    components = np.repeat([0, 1], [2, 100])
+    memberships = np.full((50, 102), 1e-18)
+    memberships[:, :2] = 0.5
+    for lost in (1e-18, 1e-300, 0.0):
+        memberships[:, 2:] = lost
+        weights, means, covariances = latents._maximised(
+            points, memberships, components
+        )
+        assert weights.sum() == pytest.approx(1.0)
+        assert np.isfinite(means).all()
+        assert np.linalg.eigvalsh(covariances).min() > 0.005
+
+
+@pytest.mark.parametrize("num_centres", [None, 1, 4, 5])
+def test_no_fewer_centres_than_components(num_centres):
+    points = np.random.default_rng(0).normal(size=(200, 3))
+    got = fit_mixture(points, 5, 0, num_centres)
+    for table, expected in zip(got, fit_mixture(points, 5, 0), strict=True):
+        np.testing.assert_array_equal(table, expected)
 
 
 def test_encoded_latents_have_the_encoders_moments():

@@ -146,10 +146,15 @@ def test_resumed_run_whose_encoder_learns_in_stage_2(
     config, toy_dataset, tmp_path
 ):
     config = make_config(base=config, distill_encoder=True, drawn_share=0.5)
-    expected = train(tmp_path / "whole", config, toy_dataset)
+    # Enough images for centres that share a covariance.
+    images = np.repeat(toy_dataset.train.images, 5, axis=0)
+    train_split = Split(images, np.repeat(toy_dataset.train.labels, 5))
+    dataset = dataclasses.replace(toy_dataset, train=train_split)
+    expected = train(tmp_path / "whole", config, dataset)
     assert np.abs(expected["latent_mixture_means/0"]).max() > 0.0
-    interrupt(tmp_path / "broken", config, toy_dataset, 6)
-    assert_same_state(train(tmp_path / "broken", config, toy_dataset), expected)
+    assert expected["latent_mixture_component_bounds/0"].shape == (3, 2)
+    interrupt(tmp_path / "broken", config, dataset, 6)
+    assert_same_state(train(tmp_path / "broken", config, dataset), expected)
 
 
 def test_resumed_twice(whole, config, toy_dataset, tmp_path):

@@ -7,8 +7,8 @@ from keras import layers
 
 __all__ = ["LatentMixture", "with_latent_mixture"]
 
-# Above every normal number. Too large for half precision on purpose: bounds
-# that were rounded would turn draws into those of another component.
+# Above every normal number. Too large for half precision on purpose, so that
+# `stored_weights` keeps the bounds as they are.
 _HIGHEST = 1.0e6
 
 
@@ -32,8 +32,8 @@ class LatentMixture(layers.Layer):
         num_classes: Number of classes.
         num_components: Components of each class.
         latent_dim: Length of z.
-        num_centres: Centres of each class, `num_components` at least; `None`
-            for as many, one each.
+        num_centres: Centres of each class; `None` or less than
+            `num_components` for as many, one each.
         **kwargs: Of `keras.layers.Layer`.
 
     Call arguments:
@@ -54,7 +54,7 @@ class LatentMixture(layers.Layer):
         self.num_classes = num_classes
         self.num_components = num_components
         self.latent_dim = latent_dim
-        self.num_centres = num_centres or num_components
+        self.num_centres = max(num_centres or 0, num_components)
         # Rows of the triangle one after the other: zeros above the diagonal
         # would take as many bytes of the export again.
         self._triangle = np.tril_indices(latent_dim)
@@ -107,8 +107,8 @@ class LatentMixture(layers.Layer):
 
         Args:
             upper_bounds: float `(num_classes, num_centres)`, rising along a
-                row: centre j is chosen between bounds j - 1 and j. The last
-                one counts as infinite.
+                row: centre j is chosen between bounds j - 1 and j. They are
+                rounded to half precision; the last one counts as infinite.
             means: float `(num_classes, num_centres, latent_dim)`.
             factors: float `(num_classes, num_components, latent_dim,
                 latent_dim)`, L, of whose entries above the diagonal none
@@ -117,7 +117,11 @@ class LatentMixture(layers.Layer):
                 each centre has, never falling along a row; `None` where each
                 has its own.
         """
-        upper_bounds = np.array(upper_bounds, np.float32)
+        # LiteRT stores them so. Rounded by it alone, they would turn draws
+        # into those of another centre.
+        with np.errstate(over="ignore"):
+            upper_bounds = np.array(upper_bounds, np.float16)
+        upper_bounds = upper_bounds.astype(np.float32)
         upper_bounds[:, -1] = _HIGHEST
         upper_bounds = upper_bounds.clip(-_HIGHEST, _HIGHEST)
         self.upper_bounds.assign(upper_bounds)

@@ -123,6 +123,26 @@ def test_centres_before_they_are_assigned_and_their_config(shared):
     np.testing.assert_array_equal(again(inputs), shared(inputs))
 
 
+def test_bounds_are_those_that_half_precision_keeps(shared):
+    for bounds in (shared.upper_bounds, shared.component_bounds):
+        kept = bounds.numpy()
+        finite = kept < 1e6
+        np.testing.assert_array_equal(
+            kept[finite], kept[finite].astype(np.float16)
+        )
+    layer = LatentMixture(1, 2, 3)
+    layer.assign([[0.1, 9.0]], np.zeros((1, 2, 3)), FACTORS[:1, :2])
+    np.testing.assert_array_equal(
+        layer.upper_bounds, np.float32([[np.float16(0.1), 1e6]])
+    )
+
+
+@pytest.mark.parametrize("num_centres", [None, 1, 3])
+def test_no_fewer_centres_than_components(num_centres):
+    layer = LatentMixture(2, 3, 3, num_centres=num_centres)
+    assert layer.num_centres == 3
+
+
 def test_weights_of_checkpoints_from_before_there_were_centres(mixture):
     names = [weight.name for weight in mixture.weights]
     assert names == ["upper_bounds", "means", "triangles"]
