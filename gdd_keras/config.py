@@ -35,7 +35,6 @@ __all__ = [
     "TEST_NETWORKS",
     "TUNERS",
     "TuningConfig",
-    "UNPAIRED_MATCHING",
     "WEIGHT_TYPES",
     "about",
     "checked_integer",
@@ -44,6 +43,7 @@ __all__ = [
     "config_to_json",
     "field_parser",
     "make_config",
+    "matching_defaults",
     "parse_json",
     "section_fields",
     "shown",
@@ -714,7 +714,7 @@ class TuningConfig(_Section):
 # The stage 2 of `--latents normal`, from the paper's weights. Pairs that share
 # no more than a label differ a hundred times as much as an image and its
 # reconstruction, so that the defaults would leave nothing but matching.
-UNPAIRED_MATCHING = {
+_UNPAIRED_MATCHING = {
     "distill_steps": 1000,
     "omega_g": 0.01,
     "omega_l": 0.001,
@@ -796,6 +796,18 @@ def section_fields(sections=None):
             yield name, section_class, field, hints[field.name]
 
 
+def matching_defaults(latents):
+    """Returns the settings of stage 2 whose defaults the latents change.
+
+    Args:
+        latents: As in `NetworkConfig`, or `None` for its default.
+
+    Returns:
+        Dict from field name to value.
+    """
+    return _UNPAIRED_MATCHING if latents == "normal" else {}
+
+
 def make_config(preset=None, base=None, **settings):
     """Builds a `Config` from a preset, an optional base and single settings.
 
@@ -824,8 +836,8 @@ def make_config(preset=None, base=None, **settings):
                 f"Received: preset={shown(name)}."
             )
         values.update(PRESETS[name], preset=name)
-        if settings.get("latents", values.get("latents")) == "normal":
-            values = {**UNPAIRED_MATCHING, **values}
+        latents = settings.get("latents", values.get("latents"))
+        values = {**matching_defaults(latents), **values}
     else:
         for section, _, field, _ in section_fields():
             values[field.name] = getattr(getattr(base, section), field.name)

@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 import shlex
 
-from gdd_keras.config import UNPAIRED_MATCHING
 from gdd_keras.config import InputError
+from gdd_keras.config import matching_defaults
 from gdd_keras.config import with_former_settings
 from gdd_keras.files import write_text
 from gdd_keras.metadata import find_version
@@ -139,8 +139,7 @@ def _recipe(metadata):
         steps = training["steps"]["cgan"]
         config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
     words = ["python", "-m", "gdd_keras.distill"]
-    unpaired = (config.get("networks") or {}).get("latents") == "normal"
-    changed = UNPAIRED_MATCHING if unpaired else {}
+    changed = matching_defaults((config.get("networks") or {}).get("latents"))
     for name, _, (value,) in differences([config], changed):
         # A budget replaces the numbers of steps, but for a stage left out.
         if name in _STEPS and value and _has_budget(config):

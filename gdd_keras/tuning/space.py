@@ -32,7 +32,7 @@ DEFAULT_VALUES = {
     "distill_learning_rate": (6e-5, 2e-4, 6e-4),
     "distill_discriminator_learning_rate": (6e-5, 2e-4, 6e-4),
 }
-# Without an encoder the losses are larger, see `UNPAIRED_MATCHING`.
+# Without an encoder the losses are larger, see `matching_defaults`.
 _UNPAIRED_VALUES = {
     "omega_g": (0.0, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0),
     "omega_l": (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1),
