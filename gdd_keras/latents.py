@@ -32,6 +32,7 @@ _UNCORRELATED_PER_ENTRY = 0.5
 _FIRST_ITERATIONS = 10
 _ITERATIONS = 20
 _CLUSTER_ITERATIONS = 30
+# Unseen images become no likelier by more.
 _CENTRE_ITERATIONS = 5
 # Added to variances, which are 1 at most on the whole: so no component shrinks
 # to a point, and unseen images fit best.
