@@ -231,16 +231,16 @@ def fit_mixture(latents, num_components, seed, num_centres=None):
     # the unused lanes of AVX-512.
     with np.errstate(all="ignore"):
         memberships = _first_memberships(latents, used_components, seed)
-        for _ in range(_ITERATIONS):
-            fitted = _maximised(latents, memberships, components)
-            memberships = _memberships(latents, *fitted, components)
+        fitted, memberships = _improved(
+            latents, memberships, components, _ITERATIONS
+        )
         if used_centres > used_components:
             memberships, components = _divided(
                 latents, memberships, *fitted, used_centres, seed
             )
-            for _ in range(_CENTRE_ITERATIONS):
-                fitted = _maximised(latents, memberships, components)
-                memberships = _memberships(latents, *fitted, components)
+            fitted, _ = _improved(
+                latents, memberships, components, _CENTRE_ITERATIONS
+            )
     weights, means, covariances = fitted
     normal = statistics.NormalDist()
     shares = np.cumsum(weights)[:-1].clip(1e-12, 1.0 - 1e-12)
@@ -305,9 +305,8 @@ def _divided(
         # A component that is nobody's first choice keeps one, without latents.
         count = min(count, max(1, len(own)))
         if len(own):
-            whitened = np.linalg.solve(
-                np.linalg.cholesky(covariance), (latents[own] - mean).T
-            ).T
+            factor = np.linalg.cholesky(covariance)
+            whitened = _whitened(latents[own] - mean, factor)
             labels[own] = len(components) + _clusters(whitened, count, seed)
         components += [index] * count
     divided = np.zeros((len(latents), len(components)))
@@ -330,6 +329,14 @@ def _clusters(points, count, seed):
             .fit(points)
             .labels_
         )
+
+
+def _improved(latents, memberships, components, num_iterations):
+    """Returns the mixture after some iterations, and its memberships."""
+    for _ in range(num_iterations):
+        fitted = _maximised(latents, memberships, components)
+        memberships = _memberships(latents, *fitted, components)
+    return fitted, memberships
 
 
 def _maximised(latents, memberships, components):
@@ -385,8 +392,8 @@ def _log_densities(latents, weights, means, covariances, components):
     for component, covariance in enumerate(covariances):
         own = components == component
         factor = np.linalg.cholesky(covariance)
-        whitened = np.linalg.solve(factor, latents.T).T
-        centres = np.linalg.solve(factor, means[own].T).T
+        whitened = _whitened(latents, factor)
+        centres = _whitened(means[own], factor)
         # |a - b|^2 without a table of all differences.
         squares = (
             np.square(whitened).sum(1)[:, None]
@@ -397,6 +404,11 @@ def _log_densities(latents, weights, means, covariances, components):
             np.log(weights[own]) - np.log(np.diag(factor)).sum() - 0.5 * squares
         )
     return np.concatenate(densities, axis=1)
+
+
+def _whitened(points, factor):
+    """Returns points `(n, latent_dim)` in the metric of L L^T, L `factor`."""
+    return np.linalg.solve(factor, points.T).T
 
 
 def _some_of_each_class(labels, images_per_class, generator):
