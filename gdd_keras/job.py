@@ -9,6 +9,7 @@ from gdd_keras.callbacks import image_grid
 from gdd_keras.callbacks import png_bytes
 from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
+from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
 from gdd_keras.evaluation import Score
 from gdd_keras.evaluation import evaluate_generator
@@ -34,11 +35,18 @@ from gdd_keras.training import Plan
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
 from gdd_keras.training import plan_training
+from gdd_keras.training import restore_trained
 from gdd_keras.training import time_plan
 from gdd_keras.training import train_stage
 from gdd_keras.training import training_precision
 
-__all__ = ["JobResult", "distill_dataset", "estimate_cost", "export_metadata"]
+__all__ = [
+    "JobResult",
+    "distill_dataset",
+    "estimate_cost",
+    "export_metadata",
+    "refit_run",
+]
 
 _WEIGHTS = "model.weights.h5"
 _STAGE_TITLES = {
@@ -151,6 +159,57 @@ def distill_dataset(
         _score(run, dataset, config, step, verbose)
     run.save(done=True)
     return _result(run)
+
+
+def refit_run(run, settings, saved_models="saved_models", dataset=None):
+    """Exports a finished run once more, with other settings of generation.
+
+    Fits the mixture of latents anew to what the run's encoder makes of the
+    training images; trains nothing, and leaves the run as it is.
+
+    Args:
+        run: `RunDirectory`, see `finished_run`.
+        settings: Dict of fields of `GenerationConfig`; the others are the
+            run's.
+        saved_models: As in `distill_dataset`.
+        dataset: `Dataset`, or `None` to load what the run names.
+
+    Returns:
+        Version directory of the SavedModel, a `pathlib.Path`.
+
+    Raises:
+        InputError: If the data changed, or a labeller is asked for that the
+            run does not have.
+        RunError: If no checkpoint can be read.
+    """
+    config = make_config(base=run.config, **settings)
+    if config.generation.soft_labels and "labeller" not in run.state:
+        raise InputError(
+            "`--soft-labels` needs the labeller of the run. Received: "
+            f"{run.path}, which has none. Leave the flag out, and add one with "
+            "`python -m gdd_keras.label`."
+        )
+    if dataset is None:
+        dataset = load_dataset(config.data, config.run.seed)
+    check_same_data(run, dataset)
+    labeller = None
+    if config.generation.soft_labels:
+        labeller = _labeller(run, config, dataset, _silent, verbose=0)
+    # Of stage 2 only the weights are needed, and one device is enough.
+    stage, *_ = build_stages(
+        make_config(base=config, distill_steps=0, strategy="none"), dataset
+    )
+    restore_trained(stage.trainer, run)
+    generator = fitted_generator(stage.trainer, dataset.train, config)
+    trained = vars(run.config.generation)
+    refitted = {
+        name: trained[name]
+        for name, value in vars(config.generation).items()
+        if value != trained[name]
+    }
+    return _write_export(
+        generator, run, labeller, config, dataset, saved_models, refitted
+    )
 
 
 def estimate_cost(config, dataset, started, begun=None):
@@ -336,19 +395,33 @@ def _export(run, trainer, labeller, config, dataset, saved_models):
     generator = fitted_generator(trainer, dataset.train, config)
     grid = run.path / "samples.png"
     write_bytes(grid, png_bytes(image_grid(generator, config.run.seed)))
+    version = _write_export(
+        generator, run, labeller, config, dataset, saved_models
+    )
+    run.save(export=str(version))
+
+
+def _write_export(
+    generator, run, labeller, config, dataset, saved_models, refitted=None
+):
+    """Writes the SavedModel; returns its version directory."""
+    history = _history(run)
+    if refitted is not None:
+        # Stage 2 drew from the mixture of before.
+        history["refitted"] = refitted
     metadata = export_metadata(
         config,
         dataset,
         {n: stage["steps"] for n, stage in run.state["stages"].items()},
         run.training_seconds,
-        **_history(run),
+        **history,
     )
     classifier = None
     if labeller is not None:
         temperature = config.labeller.label_temperature
         classifier = soft_labeller(labeller, temperature)
         metadata["labeller"] = {"held_out_accuracy": run.state["labeller"]}
-    version = export_generator(
+    return export_generator(
         generator,
         pathlib.Path(saved_models) / dataset.name,
         metadata,
@@ -356,7 +429,6 @@ def _export(run, trainer, labeller, config, dataset, saved_models):
         config.generation.weights,
         classifier,
     )
-    run.save(export=str(version))
 
 
 def export_metadata(config, dataset, steps, seconds, **training):

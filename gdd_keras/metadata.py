@@ -290,7 +290,9 @@ def check_metadata(metadata, source):
     place.get("fingerprint", str, None)
     place.object("versions")
     place.strings("signatures")
-    place.object("training", {}).get("steps", dict, {})
+    training = place.object("training", {})
+    training.get("steps", dict, {})
+    training.get("refitted", dict, {})
     _check_config(place)
     shape = place.get("image_shape", list)
     if len(shape) != 3 or any(type(n) is not int or n < 1 for n in shape):

@@ -21,6 +21,7 @@ __all__ = [
     "RunDirectory",
     "adopted_progress",
     "check_stage_1",
+    "finished_run",
     "numbered_folders",
     "open_run",
 ]
@@ -332,6 +333,32 @@ def open_run(
         if not fresh:
             path = next((p for p in existing if _holds(p, config)), path)
     return RunDirectory(path, config, stage_1_from, extend_stage_1)
+
+
+def finished_run(path):
+    """Returns the `RunDirectory` of a run that has been trained to its end.
+
+    Args:
+        path: Its folder.
+
+    Raises:
+        InputError: If there is no run, or one that is not finished.
+    """
+    path = pathlib.Path(path)
+    config = _config_of(path)
+    if config is None:
+        raise InputError(
+            f"`--run` must be the folder of a run. Received: {path}, which "
+            f"has no {_CONFIG}."
+        )
+    state = _read_state(path)
+    if "export" not in state:
+        raise InputError(
+            f"`--run` must be a run that is finished. Received: {path}, which "
+            "is not. Continue it first: `python -m gdd_keras.distill --config "
+            f"{path / _CONFIG} --run-dir {path}`."
+        )
+    return RunDirectory(path, config)
 
 
 def numbered_folders(parent, name):

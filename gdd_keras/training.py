@@ -50,6 +50,7 @@ __all__ = [
     "build_stages",
     "check_same_data",
     "plan_training",
+    "restore_trained",
     "time_plan",
     "train_stage",
     "training_precision",
@@ -737,6 +738,27 @@ def _restore(manager, checkpoints):
         f"no checkpoint in {manager.directory} can be read. Start over with "
         "`--fresh`."
     )
+
+
+def restore_trained(trainer, run):
+    """Gives a trainer what a run has trained, but for its latents' mixture.
+
+    Args:
+        trainer: `ConditionalGAN` of the run's networks.
+        run: `RunDirectory` whose stages are all finished.
+
+    Raises:
+        RunError: If no checkpoint can be read.
+    """
+    last = list(run.state["stages"])[-1]
+    state = trainer.state()
+    trained = ("discriminator", "averaged_generator", "averaged_encoder")
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(**{n: state[n] for n in trained if n in state}),
+        str(run.checkpoints(last)),
+        max_to_keep=_CHECKPOINTS_KEPT,
+    )
+    _restore(manager, _checkpoints(manager))
 
 
 def check_same_data(run, dataset, allowed=None):

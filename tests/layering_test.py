@@ -31,7 +31,16 @@ LAYERS = (
     {"feasibility"},
     {"job", "tuning"},
     {"reporting"},
-    {"convert", "distill", "evaluate", "generate", "label", "report", "tune"},
+    {
+        "convert",
+        "distill",
+        "evaluate",
+        "generate",
+        "label",
+        "refit",
+        "report",
+        "tune",
+    },
 )
 WITHOUT_TENSORFLOW = (
     "cli",
@@ -48,6 +57,7 @@ WITHOUT_TENSORFLOW = (
     "metadata",
     "partial_sets",
     "quiet",
+    "refit",
     "report",
     "reporting",
     "run_directory",

@@ -138,23 +138,38 @@ def _recipe(metadata):
         # The run's own settings do not say how long that stage 1 was.
         steps = training["steps"]["cgan"]
         config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
+    generation = config.get("generation") or {}
+    refitted = training.get("refitted", {})
+    config = {**config, "generation": {**generation, **refitted}}
     words = ["python", "-m", "gdd_keras.distill"]
     changed = matching_defaults((config.get("networks") or {}).get("latents"))
     for name, _, (value,) in differences([config], changed):
         # A budget replaces the numbers of steps, but for a stage left out.
         if name in _STEPS and value and _has_budget(config):
             continue
-        flag = name.partition(".")[2].replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value is not None:
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{flag}", *(shlex.quote(str(v)) for v in values)]
+        words += _flag(name.partition(".")[2], value)
+    lines = [" ".join(words)]
+    if "refitted" in training:
+        words = ["python", "-m", "gdd_keras.refit", "--run", "RUN"]
+        for name in refitted:
+            words += _flag(name, generation.get(name))
+        lines.append(" ".join(words))
     return [
-        fenced(" ".join(words), "sh"),
+        fenced("\n".join(lines), "sh"),
         "`metadata.json` beside this card has all settings. A time budget "
         "fits fewer or more steps on another machine.",
     ]
+
+
+def _flag(name, value):
+    """Returns the words that set a field on the command line."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if value is None:
+        return []
+    values = value if isinstance(value, list) else [value]
+    return [f"--{flag}", *(shlex.quote(str(v)) for v in values)]
 
 
 def _has_budget(config):

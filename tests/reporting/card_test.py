@@ -183,6 +183,19 @@ def test_recipe_names_the_steps_of_an_adopted_stage_1(
     assert "--cgan-steps 12345" in command
 
 
+def test_recipe_of_refitted_latents(export, config, records, card_of):
+    folder = export(
+        config(generation={"mixture_centres": 3, "label_mixing": 0.25}),
+        training={"refitted": {"mixture_centres": 7}},
+    )
+    text = card_of(folder, records("mine", [0.8]))
+    trained, refitted = text.split("```sh\n")[1].split("\n```")[0].splitlines()
+    assert "--mixture-centres 7 --label-mixing 0.25" in trained
+    assert refitted == (
+        "python -m gdd_keras.refit --run RUN --mixture-centres 3"
+    )
+
+
 def test_example_of_the_card_runs(tiny_saved_model, records, card_of):
     text = card_of(tiny_saved_model, records("mine", [0.8]))
     found = {}
