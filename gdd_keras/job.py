@@ -17,6 +17,7 @@ from gdd_keras.evaluation import summarize
 from gdd_keras.export import export_generator
 from gdd_keras.export import update_metadata
 from gdd_keras.files import new_directory
+from gdd_keras.files import next_version
 from gdd_keras.files import write_bytes
 from gdd_keras.generator_api import load_generator
 from gdd_keras.labeller import build_labeller
@@ -178,20 +179,32 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
         Version directory of the SavedModel, a `pathlib.Path`.
 
     Raises:
-        InputError: If the data changed, or a labeller is asked for that the
-            run does not have.
-        RunError: If no checkpoint can be read.
+        InputError: If the run has no labeller or encoder for the settings,
+            or the data changed.
+        RunError: If its last checkpoint cannot be read.
     """
-    config = make_config(base=run.config, **settings)
-    if config.generation.soft_labels and "labeller" not in run.state:
-        raise InputError(
-            "`--soft-labels` needs the labeller of the run. Received: "
-            f"{run.path}, which has none. Leave the flag out, and add one with "
-            "`python -m gdd_keras.label`."
-        )
+    trained = vars(run.config.generation)
+    generation = dataclasses.replace(run.config.generation, **settings)
+    trained_with = {
+        name: trained[name]
+        for name, value in vars(generation).items()
+        if value != trained[name]
+    }
+    _check_refit(run, generation, trained_with)
+    config = dataclasses.replace(run.config, generation=generation)
+    if not generation.soft_labels:
+        # What is exported without a labeller cannot be scored by soft labels.
+        config = make_config(base=config, eval_labels="hard")
     if dataset is None:
         dataset = load_dataset(config.data, config.run.seed)
-    check_same_data(run, dataset)
+    earlier = run.state.get("fingerprint", dataset.fingerprint)
+    if dataset.fingerprint != earlier:
+        raise InputError(
+            f"The data must be those that {run.path} was trained on, "
+            f"fingerprint {earlier}. Received: {dataset.source}, fingerprint "
+            f"{dataset.fingerprint}. Put the data back."
+        )
+    next_version(pathlib.Path(saved_models) / dataset.name)
     labeller = None
     if config.generation.soft_labels:
         labeller = _labeller(run, config, dataset, _silent, verbose=0)
@@ -201,15 +214,28 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
     )
     restore_trained(stage.trainer, run)
     generator = fitted_generator(stage.trainer, dataset.train, config)
-    trained = vars(run.config.generation)
-    refitted = {
-        name: trained[name]
-        for name, value in vars(config.generation).items()
-        if value != trained[name]
-    }
     return _write_export(
-        generator, run, labeller, config, dataset, saved_models, refitted
+        generator, run, labeller, config, dataset, saved_models, trained_with
     )
+
+
+def _check_refit(run, generation, trained_with):
+    """Refuses settings of an export that a run has not what it takes for."""
+    has_labeller = "labeller" in run.state and run.labeller.is_dir()
+    if generation.soft_labels and not has_labeller:
+        raise InputError(
+            "`--soft-labels` needs the labeller of the run. Received: "
+            f"{run.path}, which has none. Pass `--no-soft-labels`, and add a "
+            "labeller with `python -m gdd_keras.label`."
+        )
+    fitted = {"mixture_components", "mixture_centres", "latent_confidence"}
+    changed = sorted(fitted & trained_with.keys())
+    if changed and run.config.networks.latents == "normal":
+        raise InputError(
+            "A mixture of latents needs the encoder of the run. Received: "
+            f"{', '.join(changed)}, and {run.path} with latents=normal. Leave "
+            "them out."
+        )
 
 
 def estimate_cost(config, dataset, started, begun=None):
@@ -402,13 +428,23 @@ def _export(run, trainer, labeller, config, dataset, saved_models):
 
 
 def _write_export(
-    generator, run, labeller, config, dataset, saved_models, refitted=None
+    generator, run, labeller, config, dataset, saved_models, trained_with=None
 ):
-    """Writes the SavedModel; returns its version directory."""
+    """Writes the SavedModel; returns its version directory.
+
+    Args:
+        generator: As from `fitted_generator`.
+        run: `RunDirectory`.
+        labeller: As from `_labeller`, or `None`.
+        config: `Config` of the export.
+        dataset: `Dataset`.
+        saved_models: As in `distill_dataset`.
+        trained_with: Settings of generation in which the run differed, name
+            to value; `None` if this is the run's own export.
+    """
     history = _history(run)
-    if refitted is not None:
-        # Stage 2 drew from the mixture of before.
-        history["refitted"] = refitted
+    if trained_with is not None:
+        history["trained_with"] = trained_with
     metadata = export_metadata(
         config,
         dataset,
@@ -416,6 +452,9 @@ def _write_export(
         run.training_seconds,
         **history,
     )
+    if trained_with is not None:
+        # Of this machine; the one that trained may compute in another.
+        del metadata["training"]["precision"]
     classifier = None
     if labeller is not None:
         temperature = config.labeller.label_temperature

@@ -292,7 +292,7 @@ def check_metadata(metadata, source):
     place.strings("signatures")
     training = place.object("training", {})
     training.get("steps", dict, {})
-    training.get("refitted", dict, {})
+    training.get("trained_with", dict, {})
     _check_config(place)
     shape = place.get("image_shape", list)
     if len(shape) != 3 or any(type(n) is not int or n < 1 for n in shape):

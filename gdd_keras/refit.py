@@ -19,7 +19,8 @@ Export a finished run once more, with other settings of generation.
 Fits the mixture of latents anew to what the run's encoder makes of the
 training images, and writes the next version; trains nothing. More centres
 teach a classifier more, fewer keep less of single images: `evaluate --audit`
-tells how much. Settings that are not given are those of the run.
+tells how much. Settings that are not given are those of the run, whatever
+the defaults below; a labeller is the run's, or there is none.
 
   python -m gdd_keras.refit --run runs/digits --mixture-components 5
   python -m gdd_keras.refit --run runs/digits --weights float16
@@ -53,8 +54,8 @@ def _run(arguments):
     version = refit_run(run, given_settings(arguments), saved_models)
     print(
         f"Wrote {version}, {read_metadata(version)['num_bytes']:,} bytes\n"
-        f"next\n  python -m gdd_keras.evaluate --model {version} --audit "
-        "--split validation"
+        f"next\n  python -m gdd_keras.evaluate --model v{version.name}="
+        f"{version} --split validation --num-seeds 5 --audit"
     )
 
 

@@ -336,7 +336,7 @@ def open_run(
 
 
 def finished_run(path):
-    """Returns the `RunDirectory` of a run that has been trained to its end.
+    """Returns the `RunDirectory` of a run that has been trained and exported.
 
     Args:
         path: Its folder.
@@ -352,7 +352,8 @@ def finished_run(path):
             f"has no {_CONFIG}."
         )
     state = _read_state(path)
-    if "export" not in state:
+    stages = state["stages"].values()
+    if "export" not in state or not all(s["done"] for s in stages):
         raise InputError(
             f"`--run` must be a run that is finished. Received: {path}, which "
             "is not. Continue it first: `python -m gdd_keras.distill --config "

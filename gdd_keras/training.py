@@ -395,11 +395,7 @@ def train_stage(
         stage.name, {"first_step": scalar(trainer.step), "done": False}
     )
     first_step = progress["first_step"]
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(**trainer.state()),
-        str(run.checkpoints(stage.name)),
-        max_to_keep=_CHECKPOINTS_KEPT,
-    )
+    manager = _manager(trainer.state(), run, stage.name)
     rates = [
         scalar(optimizer.learning_rate)
         for optimizer in (
@@ -698,6 +694,15 @@ def _variables(state):
     return variables
 
 
+def _manager(state, run, stage_name):
+    """Returns the `tf.train.CheckpointManager` of a stage's checkpoints."""
+    return tf.train.CheckpointManager(
+        tf.train.Checkpoint(**state),
+        str(run.checkpoints(stage_name)),
+        max_to_keep=_CHECKPOINTS_KEPT,
+    )
+
+
 def _checkpoints(manager):
     """Returns the paths of all checkpoints, oldest first."""
     if manager.checkpoints:
@@ -719,25 +724,32 @@ def _remove_leftovers(manager, checkpoints):
 def _restore(manager, checkpoints):
     """Restores the newest checkpoint that can be read."""
     for path in reversed(checkpoints):
-        try:
-            status = manager.checkpoint.restore(path)
-            status.assert_existing_objects_matched()
+        problem = _restore_problem(manager, path)
+        if problem is None:
             return
-        # TensorFlow's reader also raises plain Python errors, such as
-        # IndexError for a file that ends too early.
-        except (
-            tf.errors.OpError,
-            AssertionError,
-            LookupError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            problem = f"{path} ({type(error).__name__})"
-            print(f"checkpoint {problem} cannot be read; trying the one before")
+        print(f"checkpoint {problem} cannot be read; trying the one before")
     raise RunError(
         f"no checkpoint in {manager.directory} can be read. Start over with "
         "`--fresh`."
     )
+
+
+def _restore_problem(manager, path):
+    """Restores a checkpoint; returns which failed and how, or `None`."""
+    try:
+        status = manager.checkpoint.restore(path)
+        status.assert_existing_objects_matched()
+    # TensorFlow's reader also raises plain Python errors, such as
+    # IndexError for a file that ends too early.
+    except (
+        tf.errors.OpError,
+        AssertionError,
+        LookupError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        return f"{path} ({type(error).__name__})"
+    return None
 
 
 def restore_trained(trainer, run):
@@ -748,17 +760,25 @@ def restore_trained(trainer, run):
         run: `RunDirectory` whose stages are all finished.
 
     Raises:
-        RunError: If no checkpoint can be read.
+        RunError: If the last checkpoint cannot be read, or is of other
+            networks; those before it are not what the run exported.
     """
-    last = list(run.state["stages"])[-1]
     state = trainer.state()
     trained = ("discriminator", "averaged_generator", "averaged_encoder")
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(**{n: state[n] for n in trained if n in state}),
-        str(run.checkpoints(last)),
-        max_to_keep=_CHECKPOINTS_KEPT,
+    manager = _manager(
+        {name: state[name] for name in trained if name in state},
+        run,
+        list(run.state["stages"])[-1],
     )
-    _restore(manager, _checkpoints(manager))
+    problem = f"none in {manager.directory}"
+    for path in _checkpoints(manager)[-1:]:
+        problem = _restore_problem(manager, path)
+    if problem is not None:
+        raise RunError(
+            "the run's last checkpoint must be whole, and of the networks in "
+            f"its config.json. Received: {problem}. Without it the run cannot "
+            "be exported again."
+        )
 
 
 def check_same_data(run, dataset, allowed=None):

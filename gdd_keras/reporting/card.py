@@ -129,7 +129,7 @@ def _soft_labels(metadata):
 
 
 def _recipe(metadata):
-    """Returns the command that trains such a generator, if it is known."""
+    """Returns the commands that make such a generator, if they are known."""
     if "config" not in metadata:
         return []
     config = with_former_settings(metadata["config"])
@@ -139,8 +139,8 @@ def _recipe(metadata):
         steps = training["steps"]["cgan"]
         config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
     generation = config.get("generation") or {}
-    refitted = training.get("refitted", {})
-    config = {**config, "generation": {**generation, **refitted}}
+    trained_with = training.get("trained_with") or {}
+    config = {**config, "generation": {**generation, **trained_with}}
     words = ["python", "-m", "gdd_keras.distill"]
     changed = matching_defaults((config.get("networks") or {}).get("latents"))
     for name, _, (value,) in differences([config], changed):
@@ -148,14 +148,15 @@ def _recipe(metadata):
         if name in _STEPS and value and _has_budget(config):
             continue
         words += _flag(name.partition(".")[2], value)
-    lines = [" ".join(words)]
-    if "refitted" in training:
-        words = ["python", "-m", "gdd_keras.refit", "--run", "RUN"]
-        for name in refitted:
-            words += _flag(name, generation.get(name))
-        lines.append(" ".join(words))
+    commands = [words]
+    if trained_with:
+        words += ["--run-dir", "RUN"]
+        refit = ["python", "-m", "gdd_keras.refit", "--run", "RUN"]
+        for name in trained_with:
+            refit += _flag(name, generation.get(name))
+        commands.append(refit)
     return [
-        fenced("\n".join(lines), "sh"),
+        fenced("\n".join(map(" ".join, commands)), "sh"),
         "`metadata.json` beside this card has all settings. A time budget "
         "fits fewer or more steps on another machine.",
     ]

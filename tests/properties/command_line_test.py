@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 COMMANDS = {
     "gdd_keras.distill": "--config {world}/config.json",
+    "gdd_keras.refit": "--run {world}/finished",
     "gdd_keras.generate": "--model {world}/model --output out --ipc 2",
     "gdd_keras.evaluate": (
         "--model {world}/model --dataset {world}/set.npz --num-seeds 1"

@@ -108,6 +108,11 @@ def world(tmp_path_factory):
         "random", kind="baseline"
     )
     RunDirectory(folder / "run", config).save(fingerprint="0")
+    RunDirectory(folder / "finished", config).save(
+        fingerprint=dataset.fingerprint,
+        stages={"cgan": {"first_step": 0, "steps": 8, "done": True}},
+        export="model/1",
+    )
     return folder
 
 
@@ -125,6 +130,7 @@ def reached(monkeypatch):
     for place, name in (
         (gdd_keras.job, "distill_dataset"),
         (gdd_keras.job, "estimate_cost"),
+        (gdd_keras.job, "build_stages"),
         (gdd_keras.generate, "write_distilled_set"),
         (gdd_keras.evaluation.benchmark, "Benchmark"),
         (gdd_keras.conversion, "exported_network"),

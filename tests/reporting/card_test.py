@@ -186,14 +186,25 @@ def test_recipe_names_the_steps_of_an_adopted_stage_1(
 def test_recipe_of_refitted_latents(export, config, records, card_of):
     folder = export(
         config(generation={"mixture_centres": 3, "label_mixing": 0.25}),
-        training={"refitted": {"mixture_centres": 7}},
+        training={"trained_with": {"mixture_centres": 7, "soft_labels": True}},
     )
     text = card_of(folder, records("mine", [0.8]))
     trained, refitted = text.split("```sh\n")[1].split("\n```")[0].splitlines()
-    assert "--mixture-centres 7 --label-mixing 0.25" in trained
+    assert "--mixture-centres 7 --label-mixing 0.25 --soft-labels" in trained
+    assert trained.endswith("--run-dir RUN")
     assert refitted == (
-        "python -m gdd_keras.refit --run RUN --mixture-centres 3"
+        "python -m gdd_keras.refit --run RUN --mixture-centres 3 "
+        "--no-soft-labels"
     )
+
+
+@pytest.mark.parametrize("trained_with", [None, {}])
+def test_recipe_of_an_export_made_again(
+    trained_with, export, config, records, card_of
+):
+    folder = export(config(), training={"trained_with": trained_with})
+    text = card_of(folder, records("mine", [0.8]))
+    assert len(text.split("```sh\n")[1].split("\n```")[0].splitlines()) == 1
 
 
 def test_example_of_the_card_runs(tiny_saved_model, records, card_of):
