@@ -233,7 +233,7 @@ class NetworkConfig(_Section):
     generator: str = option(
         "residual",
         "`compact`: one transposed convolution per resolution; `residual`: "
-        "the same, each followed by residual convolutions; `dim`: DiM's "
+        "the same, each followed by a residual convolution; `dim`: DiM's "
         "constant-width stack.",
         choices=("compact", "residual", "dim"),
     )
@@ -258,13 +258,6 @@ class NetworkConfig(_Section):
         "Channels of the generator at full resolution (`dim`: everywhere).",
         minimum=1,
         maximum=_WIDEST,
-    )
-    generator_depth: int = option(
-        1,
-        "Residual convolutions after each doubling of the `residual` "
-        "generator.",
-        minimum=1,
-        maximum=100,
     )
     discriminator_width: int = option(
         64,

@@ -87,7 +87,6 @@ def _check_networks(config, image_shape, num_classes):
     check_memory(
         _FLOAT_BYTES * (weights + outputs),
         f"The networks (generator_width={given.generator_width}, "
-        f"generator_depth={given.generator_depth}, "
         f"discriminator_width={given.discriminator_width}, "
         f"latent_dim={given.latent_dim}) and a batch "
         f"(batch_size={config.cgan.batch_size}, image_size="

@@ -243,7 +243,6 @@ def build_networks(config, image_shape, num_classes):
         # On a single device it would only round otherwise.
         synchronized=num_replicas() > 1,
         precision=precision,
-        depth=networks.generator_depth,
     )
     discriminator = build_discriminator(
         image_shape,

@@ -19,10 +19,6 @@ def test_usual_settings_pass():
     ("settings", "message"),
     [
         ({"generator_width": 4096}, "generator_width=4096"),
-        (
-            {"generator_depth": 100, "batch_size": 256},
-            "generator_depth=100",
-        ),
         ({"discriminator_width": 4096}, "discriminator_width=4096"),
         ({"batch_size": 65536}, "batch_size=65536"),
         (

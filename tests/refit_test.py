@@ -161,7 +161,6 @@ def test_files_of_before_keep_their_settings(run, tmp_path):
     config = json.loads((run / "config.json").read_text())
     del config["generation"]["mixture_centres"]
     del config["generation"]["soft_labels"]
-    del config["networks"]["generator_depth"]
     (run / "config.json").write_text(json.dumps(config))
     assert main(["--run", "run"]) == 0
     metadata = read_metadata(tmp_path / "saved_models" / "digits" / "2")

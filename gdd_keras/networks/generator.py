@@ -29,7 +29,6 @@ def build_generator(
     seed=0,
     synchronized=False,
     precision=None,
-    depth=1,
 ):
     """Builds G([z + y]) of eq. 5: latents and label, concatenated.
 
@@ -45,8 +44,8 @@ def build_generator(
         image_shape: `(height, width, channels)`, at least 8 pixels a side.
         num_classes: Length of the one-hot label.
         architecture: `"compact"` (channels halve at each resolution, down to
-            `width`), `"residual"` (the same with residual convolutions after
-            each doubling, which clean what it leaves) or `"dim"` (constant
+            `width`), `"residual"` (the same with a residual convolution after
+            each doubling, which cleans what it leaves) or `"dim"` (constant
             `width`, more convolutions).
         latent_dim: Length of z.
         width: Channels, see `architecture`.
@@ -54,7 +53,6 @@ def build_generator(
         synchronized: Whether batch statistics are those of all replicas of a
             `tf.distribute` strategy.
         precision: As in `build_classifier`.
-        depth: Residual convolutions after each doubling (`"residual"`).
 
     Returns:
         `keras.Model` called as `generator([latents, one_hot_labels])`, with
@@ -73,8 +71,10 @@ def build_generator(
         if architecture == "dim":
             x = _dim_trunk(x, start, halvings, width, synchronized)
         else:
-            depth = depth if architecture == "residual" else 0
-            x = _compact_trunk(x, start, halvings, width, depth, synchronized)
+            residual = architecture == "residual"
+            x = _compact_trunk(
+                x, start, halvings, width, residual, synchronized
+            )
         x = layers.Conv2D(channels, 3, padding="same")(x)
         excess = (x.shape[1] - height, x.shape[2] - width_pixels)
         if any(excess):
@@ -86,12 +86,12 @@ def build_generator(
     return keras.Model([latents, one_hot_labels], images, name="generator")
 
 
-def _compact_trunk(x, start, halvings, width, depth, synchronized):
+def _compact_trunk(x, start, halvings, width, residual, synchronized):
     """Halves the channels at each resolution, ending with `width`."""
     x = _dense_start(x, start, width * 2**halvings, synchronized)
     for index in reversed(range(halvings)):
         x = _upsample(x, width * 2**index, synchronized)
-        for _ in range(depth):
+        if residual:
             x = _residual_convolution(x, synchronized)
     return x
 
