@@ -252,12 +252,7 @@ def check_stage_1(path, config, target, extend=False):
     if _STAGE_1 in begun.get("stages", {}):
         return None
     path = pathlib.Path(path)
-    earlier = _config_of(path)
-    if earlier is None:
-        raise InputError(
-            f"`--stage-1-from` must be the folder of a run. Received: "
-            f"{path}, which has no {_CONFIG}."
-        )
+    earlier = _known_config(path, "--stage-1-from")
     state = _read_state(path)
     finished = state["stages"].get(_STAGE_1, {"done": False})["done"]
     if not finished or not _checkpoints(path, _STAGE_1).is_dir():
@@ -345,21 +340,15 @@ def finished_run(path):
         InputError: If there is no run, or one that is not finished.
     """
     path = pathlib.Path(path)
-    config = _config_of(path)
-    if config is None:
-        raise InputError(
-            f"`--run` must be the folder of a run. Received: {path}, which "
-            f"has no {_CONFIG}."
-        )
-    state = _read_state(path)
-    stages = state["stages"].values()
-    if "export" not in state or not all(s["done"] for s in stages):
+    run = RunDirectory(path, _known_config(path, "--run"))
+    stages = run.state["stages"].values()
+    if "export" not in run.state or not all(s["done"] for s in stages):
         raise InputError(
             f"`--run` must be a run that is finished. Received: {path}, which "
             "is not. Continue it first: `python -m gdd_keras.distill --config "
             f"{path / _CONFIG} --run-dir {path}`."
         )
-    return RunDirectory(path, config)
+    return run
 
 
 def numbered_folders(parent, name):
@@ -447,6 +436,17 @@ def _config_of(path):
     if not file.is_file():
         return None
     return config_from_json(read_text(file, file, _ADVICE), file)
+
+
+def _known_config(path, flag):
+    """Returns the config of a run's folder, or refuses another folder."""
+    config = _config_of(path)
+    if config is None:
+        raise InputError(
+            f"`{flag}` must be the folder of a run. Received: {path}, which "
+            f"has no {_CONFIG}."
+        )
+    return config
 
 
 def _difference(earlier, config, sections):

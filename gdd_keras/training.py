@@ -769,9 +769,11 @@ def restore_trained(trainer, run):
         run,
         list(run.state["stages"])[-1],
     )
-    problem = f"none in {manager.directory}"
-    for path in _checkpoints(manager)[-1:]:
-        problem = _restore_problem(manager, path)
+    checkpoints = _checkpoints(manager)
+    if checkpoints:
+        problem = _restore_problem(manager, checkpoints[-1])
+    else:
+        problem = f"none in {manager.directory}"
     if problem is not None:
         raise RunError(
             "the run's last checkpoint must be whole, and of the networks in "
