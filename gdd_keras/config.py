@@ -476,6 +476,14 @@ class GenerationConfig(_Section):
         minimum=0.0,
         maximum=1.0,
     )
+    difficulty: float = option(
+        0.0,
+        "How much oftener hard images are drawn: 1 + difficulty (1 - p) times "
+        "as often, where networks that have seen little give the image's class "
+        "the probability p. Needs `--latents encoded`, and trains a labeller.",
+        minimum=0.0,
+        maximum=1000.0,
+    )
     label_mixing: float = option(
         0.0,
         "Largest share of another class in the label vector, built into the "
@@ -672,6 +680,11 @@ class Config:
         default_factory=EvaluationConfig
     )
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+    @property
+    def trains_labeller(self):
+        """Whether a run needs a labeller, exported or not."""
+        return self.generation.soft_labels or self.generation.difficulty > 0.0
 
 
 @dataclasses.dataclass(frozen=True)

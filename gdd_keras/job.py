@@ -5,12 +5,17 @@ import json
 import pathlib
 import time
 
+import tensorflow as tf
+
 from gdd_keras.callbacks import image_grid
 from gdd_keras.callbacks import png_bytes
 from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
+from gdd_keras.difficulty import describe_reweighting
+from gdd_keras.difficulty import favour_hard_draws
+from gdd_keras.difficulty import train_judges
 from gdd_keras.evaluation import Score
 from gdd_keras.evaluation import evaluate_generator
 from gdd_keras.evaluation import summarize
@@ -129,7 +134,7 @@ def distill_dataset(
     if check_same_data(run, dataset, allow_changed_data):
         say("the data changed since this run was started; going on")
     labeller = None
-    if config.generation.soft_labels:
+    if config.trains_labeller:
         # First, so that a time budget knows what is left for the rest.
         labeller = _labeller(run, config, dataset, say, verbose)
     stages = build_stages(config, dataset)
@@ -153,7 +158,7 @@ def distill_dataset(
         previous = stage
     if "export" not in run.state:
         trainer = stages[-1].trainer
-        _export(run, trainer, labeller, config, dataset, saved_models)
+        _export(run, trainer, labeller, config, dataset, saved_models, say)
     say(f"\nexported {run.state['export']}")
     if score and config.evaluation.num_seeds > 0:
         step = scalar(stages[-1].trainer.step)
@@ -206,14 +211,14 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
         )
     next_version(pathlib.Path(saved_models) / dataset.name)
     labeller = None
-    if config.generation.soft_labels:
+    if config.trains_labeller:
         labeller = _labeller(run, config, dataset, _silent, verbose=0)
     # Of stage 2 only the weights are needed, and one device is enough.
     stage, *_ = build_stages(
         make_config(base=config, distill_steps=0, strategy="none"), dataset
     )
     restore_trained(stage.trainer, run)
-    generator = fitted_generator(stage.trainer, dataset.train, config)
+    generator = _drawing_generator(stage.trainer, labeller, config, dataset)
     return _write_export(
         generator, run, labeller, config, dataset, saved_models, trained_with
     )
@@ -228,7 +233,18 @@ def _check_refit(run, generation, trained_with):
             f"{run.path}, which has none. Pass `--no-soft-labels`, and add a "
             "labeller with `python -m gdd_keras.label`."
         )
-    fitted = {"mixture_components", "mixture_centres", "latent_confidence"}
+    if generation.difficulty and not has_labeller:
+        raise InputError(
+            "`--difficulty` needs the labeller of the run. Received: "
+            f"{run.path}, which has none. Pass `--difficulty 0`, and favour "
+            "hard draws of the export with `python -m gdd_keras.reweight`."
+        )
+    fitted = {
+        "mixture_components",
+        "mixture_centres",
+        "latent_confidence",
+        "difficulty",
+    }
     changed = sorted(fitted & trained_with.keys())
     if changed and run.config.networks.latents == "normal":
         raise InputError(
@@ -257,7 +273,7 @@ def estimate_cost(config, dataset, started, begun=None):
         stages, config, dataset, _budget_left(config, started)
     )
     lines = _describe(dataset, stages, plans, config, begun.get("stages", {}))
-    if not config.generation.soft_labels:
+    if not config.trains_labeller:
         return lines
     if "labeller" in begun:
         return [*lines, _labeller_done(begun["labeller"])]
@@ -416,15 +432,39 @@ def _held_out(accuracy):
     return f"right on {accuracy:.2%} of held-out images"
 
 
-def _export(run, trainer, labeller, config, dataset, saved_models):
+def _export(run, trainer, labeller, config, dataset, saved_models, say):
     """Writes grid and SavedModel, and notes where they are."""
-    generator = fitted_generator(trainer, dataset.train, config)
+    generator = _drawing_generator(trainer, labeller, config, dataset, say)
     grid = run.path / "samples.png"
     write_bytes(grid, png_bytes(image_grid(generator, config.run.seed)))
     version = _write_export(
         generator, run, labeller, config, dataset, saved_models
     )
     run.save(export=str(version))
+
+
+def _drawing_generator(trainer, labeller, config, dataset, say=_silent):
+    """Returns what is exported: see `fitted_generator`, and hard draws."""
+    generator = fitted_generator(trainer, dataset.train, config)
+    difficulty = config.generation.difficulty
+    if difficulty:
+        say(f"\n{describe_reweighting(difficulty)}")
+        judges = train_judges(
+            dataset, labeller, config.run.seed, training_precision(config)
+        )
+
+        def decode(latents, labels):
+            label_vectors = tf.one_hot(labels, dataset.num_classes)
+            return trainer.averaged_generator([latents, label_vectors])
+
+        favour_hard_draws(
+            trainer.latent_mixture,
+            decode,
+            judges,
+            difficulty,
+            config.run.seed,
+        )
+    return generator
 
 
 def _write_export(
@@ -456,7 +496,7 @@ def _write_export(
         # Of this machine; the one that trained may compute in another.
         del metadata["training"]["precision"]
     classifier = None
-    if labeller is not None:
+    if config.generation.soft_labels:
         temperature = config.labeller.label_temperature
         classifier = soft_labeller(labeller, temperature)
         metadata["labeller"] = {"held_out_accuracy": run.state["labeller"]}

@@ -223,7 +223,7 @@ def _has_labeller_of(config, path, state):
     """Says whether a run has the labeller that this config would train."""
     earlier = _config_of(path)
     return (
-        config.generation.soft_labels
+        config.trains_labeller
         and _LABELLER in state
         and (path / _LABELLER).is_dir()
         and config.labeller.labeller_steps == earlier.labeller.labeller_steps

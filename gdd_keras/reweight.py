@@ -1,0 +1,81 @@
+"""Command: `python -m gdd_keras.reweight` makes hard draws more frequent."""
+
+import sys
+
+from gdd_keras.cli import add_config_flags
+from gdd_keras.cli import add_model_flag
+from gdd_keras.cli import given_settings
+from gdd_keras.cli import run_command
+from gdd_keras.config import make_config
+from gdd_keras.metadata import distillation_config
+from gdd_keras.metadata import find_version
+from gdd_keras.metadata import read_metadata
+from gdd_keras.quiet import quiet_import
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Make hard images more frequent among the draws of an exported generator.
+
+Trains small networks on the real images, some for a short time and one for
+long, and fits the mixture of latents anew to draws: what the first do not
+recognise yet is drawn more often, what the last takes for another class less.
+Trains no generator. Settings that are not given are those with which the
+generator was distilled.
+
+  python -m gdd_keras.reweight --model saved_models/mnist --difficulty 20
+"""
+
+
+def main(argv=None):
+    """Runs the command; returns its exit code."""
+    return run_command("reweight", _DESCRIPTION, _add_arguments, _run, argv)
+
+
+def _add_arguments(parser):
+    add_model_flag(parser)
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="New or empty directory. Default: the next version beside the "
+        "model.",
+    )
+    # Of the section `generation` nothing else can be changed.
+    parser.add_argument(
+        "--difficulty",
+        type=float,
+        required=True,
+        metavar="FLOAT",
+        help="Hard images are drawn 1 + difficulty (1 - p) times as often, "
+        "where networks that have seen little give the class the probability "
+        "p. Above 0.",
+    )
+    add_config_flags(parser, ["data", "labeller"])
+
+
+def _run(arguments):
+    directory = find_version(arguments.model, "--model")
+    metadata = read_metadata(directory)
+    given = given_settings(arguments)
+    base = distillation_config(directory, metadata, "dataset" in given)
+    config = make_config(base=base, **given)
+    with quiet_import():
+        from gdd_keras.data import load_dataset
+        from gdd_keras.difficulty import describe_reweighting
+        from gdd_keras.difficulty import reweight_model
+        from gdd_keras.labeller import describe_labeller
+    dataset = load_dataset(config.data, config.run.seed)
+    print(describe_labeller(dataset, config.labeller.labeller_steps))
+    print(describe_reweighting(config.generation.difficulty))
+    version, wrong = reweight_model(
+        directory, dataset, config, arguments.output
+    )
+    print(
+        f"Wrote {version}\n"
+        f"  of the draws before, {wrong:.2%} were doubtful or wrong, and left "
+        "out"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
