@@ -43,6 +43,11 @@ Training images for classifiers of this data set, as many as wanted, where the
 real images cannot be stored or sent along. Also as a starting point for work on
 dataset distillation: the figures above can be repeated with their commands."""
 
+_HARD_DRAWS = """\
+- Hard images are favoured, to teach more: draws are not distributed as real
+  images are, and what a classifier learns from them of how probable a class is
+  needs calibration on real ones."""
+
 _LIMITS = """\
 - Images are those of a model: they lack some of the variety of real ones, and
   carry their labels' mistakes. Keep real images to judge a classifier by.
@@ -113,10 +118,18 @@ def build_card(directory, material):
         ("Memorisation audit", properties.audit_tables(own)),
     ):
         blocks += [f"## {title}", *(tables or ["Not measured."])]
-    blocks += ["## Intended use", _INTENDED, "## Limits", _LIMITS]
+    blocks += ["## Intended use", _INTENDED, "## Limits", _limits(metadata)]
     blocks += ["## Machines", *machine_table(own)]
     blocks += ["## Commands", *_used_commands(own)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _limits(metadata):
+    """Returns the limits, one more where draws are not like the data."""
+    config = metadata.get("config") or {}
+    if not (config.get("generation") or {}).get("difficulty"):
+        return _LIMITS
+    return f"{_LIMITS}\n{_HARD_DRAWS}"
 
 
 def _soft_labels(metadata):
@@ -140,7 +153,11 @@ def _recipe(metadata):
         config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
     generation = config.get("generation") or {}
     trained_with = training.get("trained_with") or {}
-    config = {**config, "generation": {**generation, **trained_with}}
+    before = dict(trained_with)
+    is_reweighted = "reweighted_from" in metadata
+    if is_reweighted:
+        before["difficulty"] = 0.0
+    config = {**config, "generation": {**generation, **before}}
     words = ["python", "-m", "gdd_keras.distill"]
     changed = matching_defaults((config.get("networks") or {}).get("latents"))
     for name, _, (value,) in differences([config], changed):
@@ -155,6 +172,10 @@ def _recipe(metadata):
         for name in trained_with:
             refit += _flag(name, generation.get(name))
         commands.append(refit)
+    if is_reweighted:
+        reweight = ["python", "-m", "gdd_keras.reweight", "--model", "MODEL"]
+        reweight += _flag("difficulty", generation.get("difficulty"))
+        commands.append(reweight)
     return [
         fenced("\n".join(map(" ".join, commands)), "sh"),
         "`metadata.json` beside this card has all settings. A time budget "
