@@ -31,6 +31,7 @@ from gdd_keras.saved_model import write_version
 
 __all__ = [
     "Judges",
+    "check_reweighting",
     "describe_reweighting",
     "favour_hard_draws",
     "favour_hard_draws_of_network",
@@ -50,7 +51,10 @@ _RIGHT = 0.5
 _SPREAD = 0.7
 # More would take minutes and teach no more.
 _DRAWN_PER_CLASS = 8000
+# Judged at once, of 32 x 32 pixels; of larger images fewer fit the memory.
 _BATCH_SIZE = 500
+# Of a class of which the expert takes less for right, it knows too little.
+_LEAST_RIGHT = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,17 +122,11 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     """
     directory = find_version(model)
     metadata = read_metadata(directory)
+    difficulty = config.generation.difficulty
+    check_reweighting(directory, metadata, difficulty)
     check_origin(directory, metadata, dataset)
     target = target_directory(directory, output, "saved_model")
     files.check_new_directory(target)
-    difficulty = config.generation.difficulty
-    generation = metadata.get("config", {}).get("generation", {})
-    if generation.get("difficulty") or not difficulty:
-        raise InputError(
-            "`--difficulty` must be above 0, for a generator whose hard draws "
-            f"are not favoured yet. Received: difficulty={difficulty:g}, and "
-            f"{directory} with {generation.get('difficulty', 0):g}."
-        )
     network = exported_network(directory, metadata)
     _mixture_weights(network)
     precision = config.run.precision
@@ -141,18 +139,43 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     network, wrong = favour_hard_draws_of_network(
         network, judges, difficulty, seed
     )
+    # The expert is not the labeller of the export, whose settings stay.
+    settings = metadata.get("config") or json.loads(config_to_json(config))
+    generation = {**settings.get("generation", {}), "difficulty": difficulty}
     full = {
         **{k: v for k, v in metadata.items() if k != "labelled_from"},
-        "config": json.loads(config_to_json(config)),
+        "config": {**settings, "generation": generation},
         "reweighted_from": {
             "model": str(directory),
             "digest": model_digest(directory),
+            "labeller_steps": config.labeller.labeller_steps,
         },
         "scores": [],
     }
     classifier = exported_classifier(directory, metadata)
     weights = metadata.get("weights", "float32")
     return write_version(network, target, full, weights, classifier), wrong
+
+
+def check_reweighting(directory, metadata, difficulty):
+    """Refuses to favour hard draws twice, or not at all.
+
+    Args:
+        directory: Version directory.
+        metadata: Its metadata.
+        difficulty: What is asked for.
+
+    Raises:
+        InputError: Saying what is wrong.
+    """
+    generation = (metadata.get("config") or {}).get("generation") or {}
+    earlier = generation.get("difficulty") or 0.0
+    if earlier or not difficulty:
+        raise InputError(
+            "`--difficulty` must be above 0, for a generator whose hard draws "
+            f"are not favoured yet. Received: difficulty={difficulty:g}, and "
+            f"{directory} with {earlier:g}."
+        )
 
 
 def train_judges(dataset, expert, seed=0, precision=None):
@@ -190,14 +213,14 @@ def train_judges(dataset, expert, seed=0, precision=None):
         if not np.isfinite(trainer.train(own_seed)):
             raise RunError(
                 "A network that finds out which images are hard has a loss "
-                "that is not finite. Look at the data, or set "
-                "`--difficulty 0`."
+                "that is not finite. Look at the data, or leave draws as they "
+                "are, `--difficulty 0`."
             )
         beginners.append(network)
     return Judges(beginners, expert)
 
 
-def favour_hard_draws(mixture, decode, judges, difficulty, seed=0):
+def favour_hard_draws(mixture, decode, image_shape, judges, difficulty, seed=0):
     """Fits a mixture of latents anew, so that hard images are drawn oftener.
 
     To draws of its own, of which those that the expert takes for their class
@@ -215,23 +238,31 @@ def favour_hard_draws(mixture, decode, judges, difficulty, seed=0):
         mixture: `LatentMixture`, fitted; is changed.
         decode: Function from float32 latents `(batch, latent_dim)` and int32
             labels `(batch,)` to images, float32 in [-1, 1].
+        image_shape: `(height, width, channels)` of these.
         judges: `Judges`.
         difficulty: Float >= 0.
         seed: Integer seed of the draws and of the fit.
 
     Returns:
         Share of the draws that the expert did not take for their class, in
-        [0, 1].
+        [0, 1]. Of a class of which that is nearly all, they count all the
+        same.
     """
     generator = np.random.default_rng(seed)
     chosen, num_wrong = [], 0
+    height, width, _ = image_shape
+    batch_size = min(_BATCH_SIZE, _BATCH_SIZE * 32 * 32 // (height * width))
+    batch_size = max(1, batch_size)
     for label in range(mixture.num_classes):
-        labels = np.full(_BATCH_SIZE, label, np.int32)
-        label_vectors = tf.one_hot(labels, mixture.num_classes)
         drawn, weights, right = [], [], []
-        for _ in range(0, _DRAWN_PER_CLASS, _BATCH_SIZE):
+        num_left = _DRAWN_PER_CLASS
+        while num_left:
+            size = min(batch_size, num_left)
+            num_left -= size
+            labels = np.full(size, label, np.int32)
+            label_vectors = tf.one_hot(labels, mixture.num_classes)
             noise = generator.standard_normal(
-                (_BATCH_SIZE, mixture.latent_dim + 1), np.float32
+                (size, mixture.latent_dim + 1), np.float32
             )
             latents = mixture([noise, label_vectors])
             # As they will be seen, in whole grey levels.
@@ -242,8 +273,8 @@ def favour_hard_draws(mixture, decode, judges, difficulty, seed=0):
             right.append(expert >= _RIGHT)
         drawn, weights, right = map(np.concatenate, (drawn, weights, right))
         num_wrong += np.sum(~right)
-        # Of a class that the expert does not know, all count.
-        weights = weights * right if right.any() else weights
+        if np.mean(right) >= _LEAST_RIGHT:
+            weights = weights * right
         rows = generator.choice(
             len(drawn), len(drawn), p=weights / weights.sum()
         )
@@ -295,7 +326,9 @@ def favour_hard_draws_of_network(network, judges, difficulty, seed=0):
             tf.one_hot(labels, network.num_classes),
         )
 
-    wrong = favour_hard_draws(mixture, decode, judges, difficulty, seed)
+    wrong = favour_hard_draws(
+        mixture, decode, network.image_shape, judges, difficulty, seed
+    )
     for place, own in zip(places, mixture.weights, strict=True):
         weights[place] = own.numpy()
     return dataclasses.replace(network, weights=weights), wrong

@@ -226,6 +226,7 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
 
 def _check_refit(run, generation, trained_with):
     """Refuses settings of an export that a run has not what it takes for."""
+    _check_mixture(run, trained_with)
     has_labeller = "labeller" in run.state and run.labeller.is_dir()
     if generation.soft_labels and not has_labeller:
         raise InputError(
@@ -239,6 +240,10 @@ def _check_refit(run, generation, trained_with):
             f"{run.path}, which has none. Pass `--difficulty 0`, and favour "
             "hard draws of the export with `python -m gdd_keras.reweight`."
         )
+
+
+def _check_mixture(run, trained_with):
+    """Refuses settings of a mixture for a run without."""
     fitted = {
         "mixture_components",
         "mixture_centres",
@@ -275,6 +280,8 @@ def estimate_cost(config, dataset, started, begun=None):
     lines = _describe(dataset, stages, plans, config, begun.get("stages", {}))
     if not config.trains_labeller:
         return lines
+    if config.generation.difficulty:
+        lines.append(describe_reweighting(config.generation.difficulty))
     if "labeller" in begun:
         return [*lines, _labeller_done(begun["labeller"])]
     seconds = time_labeller(dataset, training_precision(config))
@@ -434,7 +441,12 @@ def _held_out(accuracy):
 
 def _export(run, trainer, labeller, config, dataset, saved_models, say):
     """Writes grid and SavedModel, and notes where they are."""
+    started = time.monotonic()
     generator = _drawing_generator(trainer, labeller, config, dataset, say)
+    if config.generation.difficulty:
+        # Training, too, unlike the fit alone.
+        seconds = time.monotonic() - started
+        run.save(seconds=run.state["seconds"] + seconds)
     grid = run.path / "samples.png"
     write_bytes(grid, png_bytes(image_grid(generator, config.run.seed)))
     version = _write_export(
@@ -457,13 +469,15 @@ def _drawing_generator(trainer, labeller, config, dataset, say=_silent):
             label_vectors = tf.one_hot(labels, dataset.num_classes)
             return trainer.averaged_generator([latents, label_vectors])
 
-        favour_hard_draws(
+        wrong = favour_hard_draws(
             trainer.latent_mixture,
             decode,
+            dataset.image_shape,
             judges,
             difficulty,
             config.run.seed,
         )
+        say(f"{wrong:.2%} of draws before were of another class, and left out")
     return generator
 
 

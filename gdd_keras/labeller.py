@@ -99,7 +99,8 @@ def train_labeller(dataset, steps, seed=0, precision=None, verbose=1):
         if not math.isfinite(loss):
             raise RunError(
                 f"The labeller's loss is {loss} after {done} of {epochs} "
-                "epochs. Look at the data, or leave `--soft-labels` out."
+                "epochs. Look at the data; without `--soft-labels` and "
+                "`--difficulty` a run needs no labeller."
             )
         if bar is not None:
             bar.update(done, [("loss", loss)])

@@ -17,7 +17,7 @@ _DESCRIPTION = """\
 Export a finished run once more, with other settings of generation.
 
 Fits the mixture of latents anew to what the run's encoder makes of the
-training images, and writes the next version; trains nothing. More centres
+training images, and writes the next version; trains no generator. More centres
 teach a classifier more, fewer keep less of single images: `evaluate --audit`
 tells how much. Settings that are not given are those of the run, whatever
 the defaults below; a labeller is the run's, or there is none.

@@ -1,5 +1,6 @@
 """Command: `python -m gdd_keras.reweight` makes hard draws more frequent."""
 
+import argparse
 import sys
 
 from gdd_keras.cli import add_config_flags
@@ -23,7 +24,7 @@ recognise yet is drawn more often, what the last takes for another class less.
 Trains no generator. Settings that are not given are those with which the
 generator was distilled.
 
-  python -m gdd_keras.reweight --model saved_models/mnist --difficulty 20
+  python -m gdd_keras.reweight --model saved_models/mnist --difficulty 40
 """
 
 
@@ -50,7 +51,15 @@ def _add_arguments(parser):
         "where networks that have seen little give the class the probability "
         "p. Above 0.",
     )
-    add_config_flags(parser, ["data", "labeller"])
+    parser.add_argument(
+        "--labeller-steps",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="INT",
+        help="Training steps of the network that says what is wrong, of about "
+        "256 real images. Default: those of the generator's labeller.",
+    )
+    add_config_flags(parser, ["data"])
 
 
 def _run(arguments):
@@ -61,9 +70,11 @@ def _run(arguments):
     config = make_config(base=base, **given)
     with quiet_import():
         from gdd_keras.data import load_dataset
+        from gdd_keras.difficulty import check_reweighting
         from gdd_keras.difficulty import describe_reweighting
         from gdd_keras.difficulty import reweight_model
         from gdd_keras.labeller import describe_labeller
+    check_reweighting(directory, metadata, config.generation.difficulty)
     dataset = load_dataset(config.data, config.run.seed)
     print(describe_labeller(dataset, config.labeller.labeller_steps))
     print(describe_reweighting(config.generation.difficulty))

@@ -28,6 +28,7 @@ from gdd_keras.reweight import main
 
 PRETRAINED = pathlib.Path(__file__).parents[1] / "saved_models" / "digits" / "1"
 LATENT_DIM = 2
+PIXEL = (1, 1, 1)
 
 
 class FirstPixel:
@@ -76,7 +77,7 @@ def test_hard_draws_become_so_much_more_frequent(mixture, hard_times):
     judges = FirstPixel()
     before = [np.mean(draws(mixture, label)[:, 0] > 0.0) for label in (0, 1)]
     np.testing.assert_allclose(before, 0.5, atol=0.02)
-    wrong = favour_hard_draws(mixture, decode, judges, hard_times - 1.0)
+    wrong = favour_hard_draws(mixture, decode, PIXEL, judges, hard_times - 1.0)
     # Nothing is as far out as three in the first place.
     assert wrong == 0.0
     assert judges.labels == {0, 1}
@@ -91,7 +92,7 @@ def test_wrong_draws_are_left_out(mixture):
     means = mixture.means.numpy()
     means[1, 3, 0] = 4.0
     mixture.means.assign(means)
-    wrong = favour_hard_draws(mixture, decode, FirstPixel(), 0.0)
+    wrong = favour_hard_draws(mixture, decode, PIXEL, FirstPixel(), 0.0)
     # A quarter of one of two classes.
     assert wrong == pytest.approx(1 / 8, abs=0.01)
     assert np.mean(draws(mixture, 1)[:, 0] > 3.0) < 0.001
@@ -102,9 +103,43 @@ def test_wrong_draws_are_left_out(mixture):
 
 def test_a_class_that_the_expert_does_not_know_keeps_its_draws(mixture):
     judges = FirstPixel(expert_knows=False)
-    assert favour_hard_draws(mixture, decode, judges, 3.0) == 1.0
+    assert favour_hard_draws(mixture, decode, PIXEL, judges, 3.0) == 1.0
     share = np.mean(draws(mixture, 0)[:, 0] > 0.0)
     assert share == pytest.approx(4 / 5, abs=0.03)
+
+
+def test_a_few_right_draws_are_no_class(mixture):
+    means = mixture.means.numpy()
+    # White in nearly all draws of the one class.
+    means[1, :3, 0] = 4.0
+    mixture.means.assign(means)
+    bounds = np.tile([1.9, 1.9, 1.9, np.inf], (2, 1))
+    mixture.upper_bounds.assign(np.minimum(bounds, 1e6))
+    before = draws(mixture, 1).std(axis=0)
+    favour_hard_draws(mixture, decode, PIXEL, FirstPixel(), 3.0)
+    after = draws(mixture, 1)
+    assert np.mean(after[:, 0] > 3.0) > 0.9
+    assert after.std(axis=0)[1] > 0.5 * before[1]
+
+
+@pytest.mark.parametrize(
+    ("size", "largest"), [(8, 500), (32, 500), (64, 125), (1024, 1)]
+)
+def test_of_large_images_fewer_are_judged_at_once(
+    size, largest, mixture, monkeypatch
+):
+    monkeypatch.setattr(difficulty, "_DRAWN_PER_CLASS", 20)
+    sizes = []
+
+    def decode_some(latents, labels):
+        assert len(latents) == len(labels)
+        sizes.append(len(labels))
+        return decode(latents, labels)
+
+    shape = (size, size, 3)
+    favour_hard_draws(mixture, decode_some, shape, FirstPixel(), 1.0)
+    assert max(sizes) == min(20, largest)
+    assert sum(sizes) == 40
 
 
 def test_probabilities_are_of_the_own_class():
@@ -215,7 +250,10 @@ class TestReweight:
         assert after["reweighted_from"] == {
             "model": str(model / "1"),
             "digest": model_digest(model / "1"),
+            "labeller_steps": 10,
         }
+        # The labeller of the export is another, and stays.
+        assert after["config"]["labeller"] == before["config"]["labeller"]
         old, new = map(load_generator, (model / "1", model / "2"))
         labels = old.balanced_labels(3)
         images = new.generate(labels, seed=1)
@@ -241,7 +279,14 @@ class TestReweight:
         assert reweight(model, *self.flags) == 2
         assert "was distilled from" in capsys.readouterr().err
 
-    def test_a_mixture_is_needed(self, model, monkeypatch):
+    def test_what_is_wrong_is_said_before_the_data_are_read(
+        self, model, monkeypatch, capsys
+    ):
+        monkeypatch.setattr("gdd_keras.data.load_dataset", None)
+        assert reweight(model, "--difficulty", 0) == 2
+        assert "must be above 0" in capsys.readouterr().err
+
+    def test_a_mixture_is_needed(self, model):
         network = exported_network(model / "1", read_metadata(model / "1"))
         few = [w for w in network.weights if np.ndim(w) != 3]
         network = types.SimpleNamespace(**{**vars(network), "weights": few})

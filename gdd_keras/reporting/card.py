@@ -153,11 +153,11 @@ def _recipe(metadata):
         config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
     generation = config.get("generation") or {}
     trained_with = training.get("trained_with") or {}
-    before = dict(trained_with)
-    is_reweighted = "reweighted_from" in metadata
-    if is_reweighted:
-        before["difficulty"] = 0.0
-    config = {**config, "generation": {**generation, **before}}
+    difficulty = generation.get("difficulty")
+    reweighted_from = metadata.get("reweighted_from")
+    if reweighted_from:
+        generation = {**generation, "difficulty": 0.0}
+    config = {**config, "generation": {**generation, **trained_with}}
     words = ["python", "-m", "gdd_keras.distill"]
     changed = matching_defaults((config.get("networks") or {}).get("latents"))
     for name, _, (value,) in differences([config], changed):
@@ -172,9 +172,12 @@ def _recipe(metadata):
         for name in trained_with:
             refit += _flag(name, generation.get(name))
         commands.append(refit)
-    if is_reweighted:
+    if reweighted_from:
         reweight = ["python", "-m", "gdd_keras.reweight", "--model", "MODEL"]
-        reweight += _flag("difficulty", generation.get("difficulty"))
+        reweight += _flag("difficulty", difficulty)
+        reweight += _flag(
+            "labeller_steps", reweighted_from.get("labeller_steps")
+        )
         commands.append(reweight)
     return [
         fenced("\n".join(map(" ".join, commands)), "sh"),

@@ -201,16 +201,22 @@ def test_recipe_of_refitted_latents(export, config, records, card_of):
 def test_recipe_of_hard_draws(export, config, records, card_of):
     folder = export(
         config(generation={"difficulty": 40.0, "mixture_centres": 3}),
-        reweighted_from={"model": "saved_models/mnist/1", "digest": "0"},
+        reweighted_from={
+            "model": "saved_models/mnist/1",
+            "digest": "0",
+            "labeller_steps": 2000,
+        },
+        training={"trained_with": {"difficulty": 5.0}},
     )
     text = card_of(folder, records("mine", [0.8]))
     assert "- Hard images are favoured" in text.split("## Limits")[1]
     commands = text.split("```sh\n")[1].split("\n```")[0].splitlines()
-    assert len(commands) == 2
-    assert "--mixture-centres 3" in commands[0]
-    assert "difficulty" not in commands[0]
-    assert commands[1] == (
-        "python -m gdd_keras.reweight --model MODEL --difficulty 40.0"
+    trained, refitted, reweighted = commands
+    assert "--mixture-centres 3 --difficulty 5.0" in trained
+    assert refitted.endswith("--run RUN --difficulty 0.0")
+    assert reweighted == (
+        "python -m gdd_keras.reweight --model MODEL --difficulty 40.0 "
+        "--labeller-steps 2000"
     )
 
 
