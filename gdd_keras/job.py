@@ -171,7 +171,7 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
     """Exports a finished run once more, with other settings of generation.
 
     Fits the mixture of latents anew to what the run's encoder makes of the
-    training images; trains nothing, and leaves the run as it is.
+    training images; trains no generator, and leaves the run as it is.
 
     Args:
         run: `RunDirectory`, see `finished_run`.
