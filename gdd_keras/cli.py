@@ -21,6 +21,7 @@ from gdd_keras.schema import read_text
 __all__ = [
     "add_config_flags",
     "add_model_flag",
+    "add_version_flag",
     "given_settings",
     "read_config",
     "resolve_config",
@@ -95,6 +96,20 @@ def add_model_flag(parser):
         metavar="DIR",
         help="Version directory of an exported generator, or its parent "
         "(then the highest version).",
+    )
+
+
+def add_version_flag(parser):
+    """Adds `--output`, where the next version of `--model` is written.
+
+    Args:
+        parser: `argparse.ArgumentParser` to extend.
+    """
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="New or empty directory. Default: the next version beside the "
+        "model.",
     )
 
 

@@ -255,10 +255,8 @@ def favour_hard_draws(mixture, decode, image_shape, judges, difficulty, seed=0):
     batch_size = max(1, batch_size)
     for label in range(mixture.num_classes):
         drawn, weights, right = [], [], []
-        num_left = _DRAWN_PER_CLASS
-        while num_left:
-            size = min(batch_size, num_left)
-            num_left -= size
+        for start in range(0, _DRAWN_PER_CLASS, batch_size):
+            size = min(batch_size, _DRAWN_PER_CLASS - start)
             labels = np.full(size, label, np.int32)
             label_vectors = tf.one_hot(labels, mixture.num_classes)
             noise = generator.standard_normal(

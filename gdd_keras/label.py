@@ -4,6 +4,7 @@ import sys
 
 from gdd_keras.cli import add_config_flags
 from gdd_keras.cli import add_model_flag
+from gdd_keras.cli import add_version_flag
 from gdd_keras.cli import given_settings
 from gdd_keras.cli import run_command
 from gdd_keras.config import make_config
@@ -34,12 +35,7 @@ def main(argv=None):
 
 def _add_arguments(parser):
     add_model_flag(parser)
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        help="New or empty directory. Default: the next version beside the "
-        "model.",
-    )
+    add_version_flag(parser)
     add_config_flags(parser, ["data", "labeller"])
 
 
