@@ -480,7 +480,7 @@ class GenerationConfig(_Section):
         0.0,
         "How much oftener hard images are drawn: 1 + difficulty (1 - p) times "
         "as often, where networks that have seen little give the image's class "
-        "the probability p. Needs `--latents encoded`, and trains a labeller.",
+        "the probability p. Trains a labeller.",
         minimum=0.0,
         maximum=1000.0,
     )

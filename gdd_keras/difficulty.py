@@ -1,4 +1,4 @@
-"""Draws that teach more: hard images more often, wrong ones less."""
+"""Draws that teach more: hard images more often, wrong ones never."""
 
 import dataclasses
 import json
@@ -18,23 +18,23 @@ from gdd_keras.evaluation.sources import RealStream
 from gdd_keras.evaluation.training import EvalTrainer
 from gdd_keras.inference import exported_classifier
 from gdd_keras.inference import exported_network
+from gdd_keras.inference import keras_function
 from gdd_keras.labeller import build_labeller
 from gdd_keras.labeller import train_labeller
-from gdd_keras.latents import assign_fitted
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.networks import fast_precision
-from gdd_keras.networks.latent_mixture import LatentMixture
+from gdd_keras.networks.chosen_noise import NUM_CANDIDATES
+from gdd_keras.networks.chosen_noise import ChosenNoise
 from gdd_keras.sampling import to_uint8
 from gdd_keras.saved_model import write_version
 
 __all__ = [
     "Judges",
     "check_reweighting",
+    "choose_noise",
     "describe_reweighting",
-    "favour_hard_draws",
-    "favour_hard_draws_of_network",
     "reweight_model",
     "train_judges",
 ]
@@ -46,11 +46,8 @@ _BEGINNER_EPOCHS = 1000
 _BEGINNER_LEARNING_RATE = 0.01
 # An image of its class rather than of all others together.
 _RIGHT = 0.5
-# What lies between hard draws is wrong more often than these: nearer to the
-# centres there is less of it.
-_SPREAD = 0.7
-# More would take minutes and teach no more.
-_DRAWN_PER_CLASS = 8000
+# Of each class, with repetitions; half of them are different ones.
+_NUM_CHOSEN = 8192
 # Judged at once, of 32 x 32 pixels; of larger images fewer fit the memory.
 _BATCH_SIZE = 500
 # Of a class of which the expert takes less for right, it knows too little.
@@ -91,10 +88,10 @@ class Judges:
 
 
 def describe_reweighting(difficulty):
-    """Returns a line that says what `favour_hard_draws` takes."""
+    """Returns a line that says what `choose_noise` takes."""
     return (
         f"hard draws: difficulty {difficulty:g}, by {_NUM_BEGINNERS} networks "
-        f"of {_BEGINNER_EPOCHS:,} epochs, {_DRAWN_PER_CLASS:,} draws per class"
+        f"of {_BEGINNER_EPOCHS:,} epochs, {NUM_CANDIDATES:,} draws per class"
     )
 
 
@@ -113,7 +110,7 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
 
     Returns:
         `pathlib.Path` of the new version directory, and what
-        `favour_hard_draws` returns.
+        `choose_noise` returns as its second.
 
     Raises:
         InputError: If the model, the data or the output cannot be used, or
@@ -128,7 +125,6 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     target = target_directory(directory, output, "saved_model")
     files.check_new_directory(target)
     network = exported_network(directory, metadata)
-    _mixture_weights(network)
     precision = config.run.precision
     precision = fast_precision() if precision == "auto" else precision
     seed = config.run.seed
@@ -136,8 +132,14 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
         dataset, config.labeller.labeller_steps, seed, precision, verbose
     )
     judges = train_judges(dataset, expert, seed, precision)
-    network, wrong = favour_hard_draws_of_network(
-        network, judges, difficulty, seed
+    layer, wrong = choose_noise(
+        lambda *inputs: network.call(network.weights, *inputs),
+        network.latent_dim,
+        network.num_classes,
+        network.image_shape,
+        judges,
+        difficulty,
+        seed,
     )
     # The expert is not the labeller of the export, whose settings stay.
     settings = metadata.get("config") or json.loads(config_to_json(config))
@@ -152,8 +154,11 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
         },
         "scores": [],
     }
+    if "num_parameters" in metadata:
+        full["num_parameters"] += int(np.size(layer.chosen))
     classifier = exported_classifier(directory, metadata)
     weights = metadata.get("weights", "float32")
+    network = _with_chosen_noise(network, layer)
     return write_version(network, target, full, weights, classifier), wrong
 
 
@@ -220,165 +225,95 @@ def train_judges(dataset, expert, seed=0, precision=None):
     return Judges(beginners, expert)
 
 
-def favour_hard_draws(mixture, decode, image_shape, judges, difficulty, seed=0):
-    """Fits a mixture of latents anew, so that hard images are drawn oftener.
+def choose_noise(
+    generate, noise_dim, num_classes, image_shape, judges, difficulty, seed=0
+):
+    """Chooses noise of which a generator makes hard images oftener.
 
-    To draws of its own, of which those that the expert takes for their class
-    count, each `1 + difficulty (1 - p)` times, with the probability p that
-    beginners give to its class. No real image is needed for the fit, and none
-    is remembered by it. It is importance sampling of what a classifier has
-    still to learn, and its aim is not the distribution of real images any
-    more.
+    Of each class the same candidates are drawn. Those that the expert takes
+    for another class do not count, the others `1 + difficulty (1 - p)` times,
+    with the probability p that beginners give to the class. They are resampled
+    so; nothing is fitted, and no real image takes part. It is importance
+    sampling of what a classifier has still to learn, and its aim is not the
+    distribution of real images any more.
 
     Reference:
         - [Katharopoulos & Fleuret, 2018](https://arxiv.org/abs/1803.00942),
           for importance sampling by what is not learnt yet
 
     Args:
-        mixture: `LatentMixture`, fitted; is changed.
-        decode: Function from float32 latents `(batch, latent_dim)` and int32
-            labels `(batch,)` to images, float32 in [-1, 1].
-        image_shape: `(height, width, channels)` of these.
+        generate: Function from float32 noise `(batch, noise_dim)` and label
+            vectors `(batch, num_classes)` to images, float32 in [-1, 1].
+        noise_dim: Integer.
+        num_classes: Integer.
+        image_shape: `(height, width, channels)`.
         judges: `Judges`.
         difficulty: Float >= 0.
-        seed: Integer seed of the draws and of the fit.
+        seed: Integer seed of what is chosen.
 
     Returns:
-        Share of the draws that the expert did not take for their class, in
-        [0, 1]. Of a class of which that is nearly all, they count all the
-        same.
+        `ChosenNoise`, and the share of the candidates that the expert did not
+        take for their class, in [0, 1]. Of a class of which that is nearly
+        all, they count all the same.
     """
+    layer = ChosenNoise(num_classes, _NUM_CHOSEN, noise_dim)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def draw(numbers, labels):
+        # As they will be seen, in whole grey levels.
+        label_vectors = tf.one_hot(labels, num_classes)
+        return to_uint8(generate(layer.candidates(numbers), label_vectors))
+
     generator = np.random.default_rng(seed)
-    chosen, num_wrong = [], 0
     height, width, _ = image_shape
     batch_size = min(_BATCH_SIZE, _BATCH_SIZE * 32 * 32 // (height * width))
     batch_size = max(1, batch_size)
-    for label in range(mixture.num_classes):
-        drawn, weights, right = [], [], []
-        for start in range(0, _DRAWN_PER_CLASS, batch_size):
-            size = min(batch_size, _DRAWN_PER_CLASS - start)
-            labels = np.full(size, label, np.int32)
-            label_vectors = tf.one_hot(labels, mixture.num_classes)
-            noise = generator.standard_normal(
-                (size, mixture.latent_dim + 1), np.float32
-            )
-            latents = mixture([noise, label_vectors])
-            # As they will be seen, in whole grey levels.
-            images = to_uint8(decode(latents, labels))
+    chosen, num_wrong = [], 0
+    for label in range(num_classes):
+        weights, right = [], []
+        for start in range(0, NUM_CANDIDATES, batch_size):
+            numbers = np.arange(start, min(start + batch_size, NUM_CANDIDATES))
+            labels = np.full(len(numbers), label, np.int32)
+            images = draw(numbers, labels).numpy()
             easy, expert = judges.probabilities(images, labels)
-            drawn.append(latents.numpy())
             weights.append(1.0 + difficulty * (1.0 - easy))
             right.append(expert >= _RIGHT)
-        drawn, weights, right = map(np.concatenate, (drawn, weights, right))
+        weights, right = map(np.concatenate, (weights, right))
         num_wrong += np.sum(~right)
         if np.mean(right) >= _LEAST_RIGHT:
             weights = weights * right
-        rows = generator.choice(
-            len(drawn), len(drawn), p=weights / weights.sum()
-        )
-        chosen.append(drawn[rows])
-    assign_fitted(mixture, chosen, seed, _SPREAD)
-    return float(num_wrong / (mixture.num_classes * _DRAWN_PER_CLASS))
+        chosen.append(_resampled(weights, _NUM_CHOSEN, generator))
+    layer.assign(np.stack(chosen))
+    return layer, float(num_wrong / (num_classes * NUM_CANDIDATES))
 
 
-def favour_hard_draws_of_network(network, judges, difficulty, seed=0):
-    """Does so for an exported generator.
+def _resampled(weights, count, generator):
+    """Returns the places of weights, each as often as its share says.
 
-    Args:
-        network: `gdd_keras.inference.Network`.
-        judges: As in `favour_hard_draws`, as are the rest.
-        difficulty: Float >= 0.
-        seed: Integer seed.
-
-    Returns:
-        `Network` of other draws, and what `favour_hard_draws` returns.
-
-    Raises:
-        InputError: If it draws from no mixture of latents.
+    Systematic resampling: that number rounded up or down.
     """
-    places = _mixture_weights(network)
-    num_centres = network.weights[places[0]].shape[1]
-    num_components = network.weights[places[2]].shape[1]
-    sizes = (
-        network.num_classes,
-        num_components,
-        network.latent_dim - 1,
-        num_centres,
+    sums = np.cumsum(weights)
+    points = (np.arange(count) + generator.random()) / count
+    # The last sum over itself is 1, above all points.
+    return np.searchsorted(sums / sums[-1], points, side="right")
+
+
+def _with_chosen_noise(network, layer):
+    """Puts a `ChosenNoise` before an exported `Network`."""
+    inputs = [
+        keras.Input((layer.noise_dim,)),
+        keras.Input((layer.num_classes,)),
+    ]
+    choose, own = keras_function(keras.Model(inputs, layer(inputs)))
+    count = len(own)
+
+    def call(weights, latents, label_vectors):
+        noise = choose(weights[:count], [latents, label_vectors])
+        return network.call(weights[count:], noise, label_vectors)
+
+    return dataclasses.replace(
+        network, call=call, weights=[*own, *network.weights]
     )
-    mixture, plain = LatentMixture(*sizes), LatentMixture(*sizes)
-    weights = list(network.weights)
-    plain_weights = list(network.weights)
-    for place, own, plain_own in zip(
-        places, mixture.weights, plain.weights, strict=True
-    ):
-        own.assign(network.weights[place])
-        plain_weights[place] = plain_own.numpy()
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def decode(latents, labels):
-        # Before a mixture that was never fitted latents are what is drawn.
-        unused = tf.zeros_like(latents[:, :1])
-        return network.call(
-            plain_weights,
-            tf.concat([unused, latents], axis=1),
-            tf.one_hot(labels, network.num_classes),
-        )
-
-    wrong = favour_hard_draws(
-        mixture, decode, network.image_shape, judges, difficulty, seed
-    )
-    for place, own in zip(places, mixture.weights, strict=True):
-        weights[place] = own.numpy()
-    return dataclasses.replace(network, weights=weights), wrong
-
-
-def _mixture_weights(network):
-    """Returns where a network's weights are those of `LatentMixture`.
-
-    In the layer's order: `upper_bounds`, `means`, `triangles`, and
-    `component_bounds` where there are any. An exported graph has no names of
-    layers, but no other weights have such shapes.
-    """
-    latent_dim = network.latent_dim - 1
-    shapes = [tuple(np.shape(weight)) for weight in network.weights]
-
-    def places(*ends):
-        return [
-            place
-            for place, shape in enumerate(shapes)
-            if len(shape) == 1 + len(ends)
-            and shape[0] == network.num_classes
-            and all(
-                end in (None, size)
-                for size, end in zip(shape[1:], ends, strict=True)
-            )
-        ]
-
-    means = places(None, latent_dim)
-    triangles = places(None, latent_dim * (latent_dim + 1) // 2)
-    found = None
-    if len(means) == len(triangles) == 1:
-        num_centres = shapes[means[0]][1]
-        num_components = shapes[triangles[0]][1]
-        bounds = [p for p in places(num_centres) if _are_bounds(network, p)]
-        found = [*bounds, *means, *triangles]
-        if num_centres != num_components:
-            components = places(num_components)
-            found += [p for p in components if _are_bounds(network, p)]
-        if len(found) != 3 + (num_centres != num_components):
-            found = None
-    if found is None:
-        raise InputError(
-            "Hard draws can be favoured of a generator that draws from a "
-            "mixture of latents. Received: one without. Distil with "
-            "`--latents encoded`."
-        )
-    return found
-
-
-def _are_bounds(network, place):
-    """Says whether a weight rises along its rows, as bounds do."""
-    return bool((np.diff(network.weights[place], axis=1) >= 0.0).all())
 
 
 def _probabilities(network, images, labels):

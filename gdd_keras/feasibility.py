@@ -33,11 +33,9 @@ def check_training(config, image_shape, num_classes):
     Raises:
         InputError: If a network or a local layer does not exist, the
             devices cannot share out a batch, the networks cannot fit into
-            the memory, there is nothing to give soft labels, or no
-            mixture to favour hard draws of.
+            the memory, or there is nothing to give soft labels.
     """
     _check_soft_labels(config)
-    _check_difficulty(config)
     open_strategy(config.run.strategy, config.cgan.batch_size)
     # A GPU has memory of its own, and TensorFlow says when it is full.
     if not tf.config.list_physical_devices("GPU"):
@@ -66,16 +64,6 @@ def _check_soft_labels(config):
             "`eval_labels` may be soft for a generator that is exported "
             "with them. Received: eval_labels=soft, soft_labels=False. "
             "Add `--soft-labels`, or score with hard labels."
-        )
-
-
-def _check_difficulty(config):
-    """Refuses to favour hard draws where there is no mixture to change."""
-    if config.generation.difficulty and config.networks.latents == "normal":
-        raise InputError(
-            "`difficulty` above 0 changes the mixture of latents. Received: "
-            f"difficulty={config.generation.difficulty}, latents=normal. Set "
-            "`--difficulty 0`, or `--latents encoded`."
         )
 
 

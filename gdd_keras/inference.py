@@ -21,6 +21,7 @@ __all__ = [
     "exported_classifier",
     "exported_network",
     "keras_classifier",
+    "keras_function",
     "keras_network",
     "stored_weights",
 ]
@@ -92,7 +93,7 @@ def keras_network(generator):
             "(batch, num_classes)] to images (batch, height, width, channels). "
             f"Received: inputs {shapes}, output {output}."
         )
-    run, weights = _keras_function(generator)
+    run, weights = keras_function(generator)
     return Network(
         call=lambda weights, *inputs: run(weights, list(inputs)),
         weights=weights,
@@ -111,15 +112,24 @@ def keras_classifier(classifier):
     Returns:
         `ImageClassifier`.
     """
-    run, weights = _keras_function(classifier)
+    run, weights = keras_function(classifier)
     return ImageClassifier(
         call=lambda weights, images: run(weights, tf.cast(images, tf.float32)),
         weights=weights,
     )
 
 
-def _keras_function(model):
-    """Returns a function of weights and inputs, and the weights."""
+def keras_function(model):
+    """Returns the forward pass of a Keras model, in inference mode.
+
+    Args:
+        model: `keras.Model` with one output.
+
+    Returns:
+        Function of weights, in the order of the second value, and inputs as
+        the model takes them, for use in a graph; and list of the weights,
+        float arrays.
+    """
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     num_trainable = len(model.trainable_variables)
 

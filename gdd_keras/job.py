@@ -5,16 +5,14 @@ import json
 import pathlib
 import time
 
-import tensorflow as tf
-
 from gdd_keras.callbacks import image_grid
 from gdd_keras.callbacks import png_bytes
 from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
+from gdd_keras.difficulty import choose_noise
 from gdd_keras.difficulty import describe_reweighting
-from gdd_keras.difficulty import favour_hard_draws
 from gdd_keras.difficulty import train_judges
 from gdd_keras.evaluation import Score
 from gdd_keras.evaluation import evaluate_generator
@@ -35,6 +33,7 @@ from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import method_name
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
+from gdd_keras.networks import with_chosen_noise
 from gdd_keras.strategy import describe_devices
 from gdd_keras.strategy import scalar
 from gdd_keras.training import Plan
@@ -248,7 +247,6 @@ def _check_mixture(run, trained_with):
         "mixture_components",
         "mixture_centres",
         "latent_confidence",
-        "difficulty",
     }
     changed = sorted(fitted & trained_with.keys())
     if changed and run.config.networks.latents == "normal":
@@ -465,18 +463,16 @@ def _drawing_generator(trainer, labeller, config, dataset, say=_silent):
             dataset, labeller, config.run.seed, training_precision(config)
         )
 
-        def decode(latents, labels):
-            label_vectors = tf.one_hot(labels, dataset.num_classes)
-            return trainer.averaged_generator([latents, label_vectors])
-
-        wrong = favour_hard_draws(
-            trainer.latent_mixture,
-            decode,
+        layer, wrong = choose_noise(
+            lambda *inputs: generator(list(inputs), training=False),
+            generator.input_shape[0][-1],
+            dataset.num_classes,
             dataset.image_shape,
             judges,
             difficulty,
             config.run.seed,
         )
+        generator = with_chosen_noise(generator, layer)
         say(f"{wrong:.2%} of draws before were of another class, and left out")
     return generator
 

@@ -15,7 +15,6 @@ from gdd_keras.config import RunError
 
 __all__ = [
     "LatentFit",
-    "assign_fitted",
     "encode",
     "fit_latent_mixture",
     "fit_mixture",
@@ -136,31 +135,20 @@ def fit_latent_mixture(
     latents, confidences = encode(trainer, split, rows, generator)
     if not np.isfinite(latents).all():
         raise RunError(f"Latents became NaN. {NAN_ADVICE}")
-    latents_of_classes = []
-    for label in range(trainer.latent_mixture.num_classes):
+    mixture = trainer.latent_mixture
+    tables = [[], [], [], []]
+    for label in range(mixture.num_classes):
         own = split.labels[rows] == label
         sure = own & (confidences >= confidence)
-        latents_of_classes.append(latents[sure if sure.any() else own])
-    assign_fitted(trainer.latent_mixture, latents_of_classes, seed)
-
-
-def assign_fitted(mixture, latents_of_classes, seed, spread=1.0):
-    """Gives a `LatentMixture` the distribution of some latents.
-
-    Args:
-        mixture: `LatentMixture`.
-        latents_of_classes: For each class, float `(n, latent_dim)`, n >= 1.
-        seed: Integer seed of the fit.
-        spread: What deviations from the centres are multiplied by.
-    """
-    fitted = [
-        fit_mixture(latents, mixture.num_components, seed, mixture.num_centres)
-        for latents in latents_of_classes
-    ]
-    bounds, means, factors, components = map(
-        np.stack, zip(*fitted, strict=True)
-    )
-    mixture.assign(bounds, means, spread * factors, components)
+        fitted = fit_mixture(
+            latents[sure if sure.any() else own],
+            mixture.num_components,
+            seed,
+            mixture.num_centres,
+        )
+        for table, values in zip(tables, fitted, strict=True):
+            table.append(values)
+    mixture.assign(*map(np.stack, tables))
 
 
 def encode(trainer, split, rows, generator):

@@ -11,23 +11,26 @@ from gdd_keras import difficulty
 from gdd_keras import distill
 from gdd_keras import refit
 from gdd_keras.config import DataConfig
-from gdd_keras.config import InputError
+from gdd_keras.conversion import convert_model
 from gdd_keras.data import load_dataset
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.difficulty import Judges
-from gdd_keras.difficulty import favour_hard_draws
-from gdd_keras.difficulty import favour_hard_draws_of_network
+from gdd_keras.difficulty import choose_noise
 from gdd_keras.difficulty import train_judges
 from gdd_keras.generator_api import load_generator
 from gdd_keras.inference import exported_network
 from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
-from gdd_keras.networks.latent_mixture import LatentMixture
+from gdd_keras.networks.chosen_noise import NUM_CANDIDATES
+from gdd_keras.networks.chosen_noise import ChosenNoise
+from gdd_keras.networks.chosen_noise import with_chosen_noise
 from gdd_keras.reweight import main
+from gdd_keras.saved_model import write_version
 
 PRETRAINED = pathlib.Path(__file__).parents[1] / "saved_models" / "digits" / "1"
-LATENT_DIM = 2
+NOISE_DIM = 3
+NUM_CLASSES = 2
 PIXEL = (1, 1, 1)
 
 
@@ -45,101 +48,158 @@ class FirstPixel:
         return (values <= 127).astype(float), right.astype(float)
 
 
-def decode(latents, labels):
-    """An image of one pixel, the first entry over three."""
-    del labels
-    return tf.reshape(latents[:, 0] / 3.0, (-1, 1, 1, 1))
+def one_pixel(shift=(0.0, 0.0)):
+    """Returns a generator of images of one pixel, the first entry over five.
+
+    Args:
+        shift: What is added for each class.
+    """
+
+    def generate(noise, label_vectors):
+        values = noise[:, 0] / 5.0 + tf.linalg.matvec(label_vectors, shift)
+        return tf.reshape(values, (-1, 1, 1, 1))
+
+    return generate
 
 
-@pytest.fixture
-def mixture():
-    """Two classes, in each of which half of the first entries are above 0."""
-    mixture = LatentMixture(2, 4, LATENT_DIM)
-    centres = np.array([-1.4, -0.8, 0.8, 1.4])
-    means = np.zeros((2, 4, LATENT_DIM))
-    means[:, :, 0] = centres
-    factors = np.tile(0.2 * np.eye(LATENT_DIM), (2, 4, 1, 1))
-    bounds = np.tile([-0.67, 0.0, 0.67, np.inf], (2, 1))
-    mixture.assign(bounds, means, factors)
-    return mixture
+def choose(judges, times, generate=None):
+    generate = generate or one_pixel()
+    return choose_noise(generate, NOISE_DIM, NUM_CLASSES, PIXEL, judges, times)
 
 
-def draws(mixture, label, count=20_000):
+def draws(layer, label, count=20_000):
     noise = np.random.default_rng(1).standard_normal(
-        (count, LATENT_DIM + 1), np.float32
+        (count, NOISE_DIM), np.float32
     )
-    label_vectors = tf.one_hot(np.full(count, label), mixture.num_classes)
-    return mixture([noise, label_vectors]).numpy()
+    label_vectors = tf.one_hot(np.full(count, label), NUM_CLASSES)
+    return layer([noise, label_vectors]).numpy()
 
 
 @pytest.mark.parametrize("hard_times", [1.0, 4.0, 20.0])
-def test_hard_draws_become_so_much_more_frequent(mixture, hard_times):
+def test_hard_draws_become_so_much_more_frequent(hard_times):
     judges = FirstPixel()
-    before = [np.mean(draws(mixture, label)[:, 0] > 0.0) for label in (0, 1)]
-    np.testing.assert_allclose(before, 0.5, atol=0.02)
-    wrong = favour_hard_draws(mixture, decode, PIXEL, judges, hard_times - 1.0)
-    # Nothing is as far out as three in the first place.
+    layer, wrong = choose(judges, hard_times - 1.0)
+    # Nothing is five deviations out.
     assert wrong == 0.0
     assert judges.labels == {0, 1}
+    candidates = layer.candidates(np.arange(NUM_CANDIDATES)).numpy()
+    hard = np.mean(candidates[:, 0] > 0.0)
     for label in (0, 1):
-        # Half of the draws count `hard_times`: so much of all weight.
-        expected = hard_times / (1.0 + hard_times)
-        share = np.mean(draws(mixture, label)[:, 0] > 0.0)
-        assert share == pytest.approx(expected, abs=0.03)
+        # Those that are hard count `hard_times`: so much of all weight.
+        expected = hard * hard_times / (hard * hard_times + 1.0 - hard)
+        share = np.mean(draws(layer, label)[:, 0] > 0.0)
+        assert share == pytest.approx(expected, abs=0.01)
 
 
-def test_wrong_draws_are_left_out(mixture):
-    means = mixture.means.numpy()
-    means[1, 3, 0] = 4.0
-    mixture.means.assign(means)
-    wrong = favour_hard_draws(mixture, decode, PIXEL, FirstPixel(), 0.0)
-    # A quarter of one of two classes.
-    assert wrong == pytest.approx(1 / 8, abs=0.01)
-    assert np.mean(draws(mixture, 1)[:, 0] > 3.0) < 0.001
-    assert np.mean(draws(mixture, 0)[:, 0] > 0.0) == pytest.approx(
-        0.5, abs=0.03
+def test_wrong_draws_are_left_out():
+    # White from a deviation on, in the one class.
+    generate = one_pixel((0.0, 0.8))
+    layer, wrong = choose(FirstPixel(), 0.0, generate)
+    assert wrong == pytest.approx(0.1587 / 2, abs=0.01)
+    assert draws(layer, 1)[:, 0].max() < 1.0
+    assert np.mean(draws(layer, 0)[:, 0] > 1.0) == pytest.approx(
+        0.1587, abs=0.02
     )
 
 
-def test_a_class_that_the_expert_does_not_know_keeps_its_draws(mixture):
-    judges = FirstPixel(expert_knows=False)
-    assert favour_hard_draws(mixture, decode, PIXEL, judges, 3.0) == 1.0
-    share = np.mean(draws(mixture, 0)[:, 0] > 0.0)
-    assert share == pytest.approx(4 / 5, abs=0.03)
-
-
-def test_a_few_right_draws_are_no_class(mixture):
-    means = mixture.means.numpy()
-    # White in nearly all draws of the one class.
-    means[1, :3, 0] = 4.0
-    mixture.means.assign(means)
-    bounds = np.tile([1.9, 1.9, 1.9, np.inf], (2, 1))
-    mixture.upper_bounds.assign(np.minimum(bounds, 1e6))
-    before = draws(mixture, 1).std(axis=0)
-    favour_hard_draws(mixture, decode, PIXEL, FirstPixel(), 3.0)
-    after = draws(mixture, 1)
-    assert np.mean(after[:, 0] > 3.0) > 0.9
-    assert after.std(axis=0)[1] > 0.5 * before[1]
+@pytest.mark.parametrize("num_right", [0, 100])
+def test_a_class_that_the_expert_does_not_know_keeps_its_draws(num_right):
+    judges = FirstPixel()
+    # White but for those; a few are no class.
+    candidates = ChosenNoise(NUM_CLASSES, 1, NOISE_DIM).candidates(
+        np.arange(NUM_CANDIDATES)
+    )
+    least = np.sort(candidates.numpy()[:, 0])[num_right]
+    generate = one_pixel((0.0, 1.0 - least / 5.0))
+    layer, wrong = choose(judges, 3.0, generate)
+    assert wrong == pytest.approx(0.5, abs=0.01)
+    assert draws(layer, 1)[:, 0].mean() == pytest.approx(0.0, abs=0.05)
 
 
 @pytest.mark.parametrize(
     ("size", "largest"), [(8, 500), (32, 500), (64, 125), (1024, 1)]
 )
-def test_of_large_images_fewer_are_judged_at_once(
-    size, largest, mixture, monkeypatch
-):
-    monkeypatch.setattr(difficulty, "_DRAWN_PER_CLASS", 20)
+def test_of_large_images_fewer_are_judged_at_once(size, largest, monkeypatch):
+    monkeypatch.setattr(difficulty, "NUM_CANDIDATES", 600)
     sizes = []
 
-    def decode_some(latents, labels):
-        assert len(latents) == len(labels)
-        sizes.append(len(labels))
-        return decode(latents, labels)
+    class Sizes(FirstPixel):
+        def probabilities(self, images, labels):
+            sizes.append(len(images))
+            return super().probabilities(images, labels)
 
     shape = (size, size, 3)
-    favour_hard_draws(mixture, decode_some, shape, FirstPixel(), 1.0)
-    assert max(sizes) == min(20, largest)
-    assert sum(sizes) == 40
+    choose_noise(one_pixel(), NOISE_DIM, NUM_CLASSES, shape, Sizes(), 1.0)
+    assert max(sizes) == largest
+    assert sum(sizes) == 600 * NUM_CLASSES
+
+
+def test_weights_are_resampled_as_their_shares_say():
+    weights = np.array([0.0, 3.0, 0.0, 1.0, 4.0, 0.0])
+    places = difficulty._resampled(weights, 80, np.random.default_rng(2))
+    np.testing.assert_array_equal(
+        np.bincount(places, minlength=6), [0, 30, 0, 10, 40, 0]
+    )
+
+
+class TestChosenNoise:
+    def test_candidates_are_normal_noise(self):
+        layer = ChosenNoise(NUM_CLASSES, 1, 65)
+        noise = layer.candidates(np.arange(NUM_CANDIDATES)).numpy()
+        assert noise.shape == (NUM_CANDIDATES, 65)
+        np.testing.assert_allclose(noise.mean(axis=0), 0.0, atol=0.2)
+        np.testing.assert_allclose(noise.std(axis=0), 1.0, atol=0.1)
+        correlations = np.corrcoef(noise.T) - np.eye(65)
+        assert np.abs(correlations).max() < 0.2
+        assert len(np.unique(noise, axis=0)) == NUM_CANDIDATES
+        # Half precision, in which LiteRT may store them, changes none.
+        np.testing.assert_array_equal(noise.astype(np.float16), noise)
+
+    def test_draws_are_near_the_chosen(self):
+        layer = ChosenNoise(NUM_CLASSES, 4, 65)
+        numbers = np.array([[5, 700, 5, 16383], [0, 1, 2, 3]])
+        layer.assign(numbers)
+        for label, own in enumerate(numbers):
+            rng = np.random.default_rng(label)
+            latents = rng.standard_normal((4000, 65), np.float32)
+            label_vectors = tf.one_hot(np.full(4000, label), NUM_CLASSES)
+            noise = layer([latents, label_vectors]).numpy()
+            # A twin in NumPy: digits behind 1 / 64 choose.
+            places = np.floor(latents[:, 0] * 64.0 % 1.0 * 4).astype(int)
+            centres = layer.candidates(own[places]).numpy()
+            expected = 0.99**0.5 * centres + 0.1 * latents
+            expected[:, 0] = centres[:, 0]
+            np.testing.assert_allclose(noise, expected, atol=1e-6)
+            # All are as probable.
+            np.testing.assert_allclose(
+                np.bincount(places) / 4000, 0.25, atol=0.03
+            )
+
+    def test_the_last_place_is_the_last(self):
+        layer = ChosenNoise(1, 3, 2)
+        layer.assign([[7, 8, 9]])
+        # So little below zero that one less of it is 1.
+        noise = layer([tf.constant([[-1e-12, 0.0]]), tf.ones((1, 1))])
+        expected = layer.candidates([9]).numpy()[0]
+        np.testing.assert_allclose(noise[0, 0], expected[0])
+
+    def test_stands_before_a_generator(self, tiny_generator):
+        (_, noise_dim), (_, num_classes) = tiny_generator.input_shape
+        layer = ChosenNoise(num_classes, 5, noise_dim)
+        layer.assign(np.arange(5 * num_classes).reshape(num_classes, 5))
+        model = with_chosen_noise(tiny_generator, layer)
+        assert model.input_shape == list(tiny_generator.input_shape)
+        restored = ChosenNoise.from_config(layer.get_config())
+        restored.set_weights(layer.get_weights())
+        latents = np.random.default_rng(0).standard_normal((6, noise_dim))
+        inputs = [
+            tf.constant(latents, tf.float32),
+            tf.one_hot(np.arange(6) % num_classes, num_classes),
+        ]
+        np.testing.assert_array_equal(restored(inputs), layer(inputs))
+        np.testing.assert_array_equal(
+            model(inputs), tiny_generator([layer(inputs), inputs[1]])
+        )
 
 
 def test_probabilities_are_of_the_own_class():
@@ -174,50 +234,39 @@ def test_beginners_know_a_little(monkeypatch):
     np.testing.assert_array_equal(again.predict_on_batch(images), logits[0])
 
 
-class Recorder(FirstPixel):
-    """Judges that keep what they see, and find all alike."""
-
-    def __init__(self):
-        super().__init__()
-        self.images = []
-
-    def probabilities(self, images, labels):
-        self.images.append(np.asarray(images))
-        return np.ones(len(labels)), np.ones(len(labels))
-
-
-def test_an_export_is_taken_apart_and_put_together(monkeypatch):
-    monkeypatch.setattr(difficulty, "_DRAWN_PER_CLASS", 500)
+def test_an_export_makes_the_images_of_the_chosen_noise(monkeypatch, tmp_path):
     metadata = read_metadata(PRETRAINED)
     network = exported_network(PRETRAINED, metadata)
-    judges = Recorder()
-    changed, _ = favour_hard_draws_of_network(network, judges, 1.0)
-    # What judges see are the export's images of the same normal numbers.
-    noise = np.random.default_rng(0).standard_normal(
-        (500, network.latent_dim), np.float32
+    layer = ChosenNoise(network.num_classes, 50, network.latent_dim)
+    numbers = np.random.default_rng(3).integers(
+        0, NUM_CANDIDATES, (network.num_classes, 50)
     )
-    images = load_generator(PRETRAINED)._loaded.signatures["from_latents"](
-        latents=tf.constant(noise), labels=tf.zeros(500, tf.int32)
-    )["images"]
-    expected = np.round((images.numpy() + 1.0) * 127.5)
-    difference = np.abs(judges.images[0].astype(float) - expected)
-    assert difference.max() <= 1.0 and difference.mean() < 0.01
-    same = [
-        np.array_equal(before, after)
-        for before, after in zip(network.weights, changed.weights, strict=True)
-    ]
-    # Bounds, means and triangles are others, and nothing else.
-    assert same.count(False) == 3
-    assert [np.shape(w) for w in network.weights] == [
-        np.shape(w) for w in changed.weights
-    ]
+    layer.assign(numbers)
+    changed = difficulty._with_chosen_noise(network, layer)
+    version = write_version(changed, tmp_path / "1", metadata, "float32")
+    latents = np.random.default_rng(0).standard_normal(
+        (40, network.latent_dim), np.float32
+    )
+    labels = np.arange(40, dtype=np.int32) % 10
+
+    def images(path, latents):
+        signature = load_generator(path)._loaded.signatures["from_latents"]
+        inputs = {"latents": tf.constant(latents), "labels": labels}
+        return signature(**inputs)["images"].numpy()
+
+    noise = layer([latents, tf.one_hot(labels, 10)]).numpy()
+    np.testing.assert_allclose(
+        images(version, latents), images(PRETRAINED, noise), atol=1e-5
+    )
+    # Which compares images: half weights choose the same noise.
+    convert_model(version, "litert", tmp_path / "litert", "float16")
 
 
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(difficulty, "_NUM_BEGINNERS", 1)
     monkeypatch.setattr(difficulty, "_BEGINNER_EPOCHS", 10)
-    monkeypatch.setattr(difficulty, "_DRAWN_PER_CLASS", 500)
+    monkeypatch.setattr(difficulty, "NUM_CANDIDATES", 500)
 
 
 @pytest.fixture
@@ -246,6 +295,9 @@ class TestReweight:
         assert after["scores"] == []
         assert "labelled_from" not in after
         assert after["weights"] == before["weights"]
+        assert after["latent_dim"] == before["latent_dim"]
+        added = after["num_parameters"] - before["num_parameters"]
+        assert added == 10 * 8192 * 2
         assert after["labeller"] == before["labeller"]
         assert after["reweighted_from"] == {
             "model": str(model / "1"),
@@ -285,13 +337,6 @@ class TestReweight:
         monkeypatch.setattr("gdd_keras.data.load_dataset", None)
         assert reweight(model, "--difficulty", 0) == 2
         assert "must be above 0" in capsys.readouterr().err
-
-    def test_a_mixture_is_needed(self, model):
-        network = exported_network(model / "1", read_metadata(model / "1"))
-        few = [w for w in network.weights if np.ndim(w) != 3]
-        network = types.SimpleNamespace(**{**vars(network), "weights": few})
-        with pytest.raises(InputError, match="Received: one without"):
-            favour_hard_draws_of_network(network, FirstPixel(), 1.0)
 
 
 @pytest.mark.slow

@@ -39,10 +39,6 @@ def test_usual_settings_pass():
         ({"pool": (".x:y",)}, "or `package.module:function`. Received: .x:y"),
         ({"network": "nosuch"}, "^`network`: The network must be one of"),
         (
-            {"difficulty": 5.0, "latents": "normal"},
-            "Received: difficulty=5.0, latents=normal. Set `--difficulty 0`",
-        ),
-        (
             {"eval_labels": "soft"},
             "Received: eval_labels=soft, soft_labels=False. Add `--soft-lab",
         ),

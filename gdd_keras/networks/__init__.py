@@ -1,5 +1,7 @@
 """Generator, discriminator, classifiers, and the pool of stage 2."""
 
+from gdd_keras.networks.chosen_noise import ChosenNoise
+from gdd_keras.networks.chosen_noise import with_chosen_noise
 from gdd_keras.networks.classifiers import build_classifier
 from gdd_keras.networks.classifiers import check_network
 from gdd_keras.networks.classifiers import classifier_names
@@ -16,6 +18,7 @@ from gdd_keras.networks.precision import fast_precision
 from gdd_keras.networks.work import count_multiply_adds
 
 __all__ = [
+    "ChosenNoise",
     "LatentMixture",
     "ModelPool",
     "build_classifier",
@@ -29,5 +32,6 @@ __all__ = [
     "fast_precision",
     "feature_extractor",
     "outline",
+    "with_chosen_noise",
     "with_latent_mixture",
 ]
