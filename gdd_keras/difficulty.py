@@ -46,7 +46,8 @@ _BEGINNER_EPOCHS = 1000
 _BEGINNER_LEARNING_RATE = 0.01
 # An image of its class rather than of all others together.
 _RIGHT = 0.5
-# Of each class, with repetitions; half of them are different ones.
+# Of each class, with repetitions: about 5,000 different ones, by which networks
+# of IPC 50 were taught (docs/experiments.md, "Hard draws").
 _NUM_CHOSEN = 8192
 # Judged at once, of 32 x 32 pixels; of larger images fewer fit the memory.
 _BATCH_SIZE = 500

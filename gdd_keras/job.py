@@ -462,7 +462,6 @@ def _drawing_generator(trainer, labeller, config, dataset, say=_silent):
         judges = train_judges(
             dataset, labeller, config.run.seed, training_precision(config)
         )
-
         layer, wrong = choose_noise(
             lambda *inputs: generator(list(inputs), training=False),
             generator.input_shape[0][-1],

@@ -46,7 +46,8 @@ dataset distillation: the figures above can be repeated with their commands."""
 _HARD_DRAWS = """\
 - Hard images are favoured, to teach more: draws are not distributed as real
   images are, and what a classifier learns from them of how probable a class is
-  needs calibration on real ones."""
+  needs calibration on real ones. All are near some thousands of chosen ones of
+  each class, so that with many more there is little that is new."""
 
 _LIMITS = """\
 - Images are those of a model: they lack some of the variety of real ones, and
