@@ -11,7 +11,13 @@ from gdd_keras.data import load_dataset
 from gdd_keras.generator_api import load_generator
 
 ROOT = pathlib.Path(__file__).parents[1]
-NAMES = ["digits", "fashion_mnist", "mnist", "mnist_hard"]
+NAMES = [
+    "digits",
+    "fashion_mnist",
+    "fashion_mnist_hard",
+    "mnist",
+    "mnist_hard",
+]
 
 
 @pytest.fixture(scope="module")
