@@ -20,12 +20,12 @@ _DESCRIPTION = """\
 Make hard images more frequent among the draws of an exported generator.
 
 Trains small networks on the real images, some for a short time and one for
-long, and fits the mixture of latents anew to draws: what the first do not
-recognise yet is drawn more often, what the last takes for another class less.
-Trains no generator. Settings that are not given are those with which the
-generator was distilled.
+long, and chooses draws by them: what the first do not recognise yet is drawn
+more often, what the last takes for another class is left out. Trains no
+generator. Settings that are not given are those with which the generator was
+distilled.
 
-  python -m gdd_keras.reweight --model saved_models/mnist --difficulty 40
+  python -m gdd_keras.reweight --model saved_models/mnist --difficulty 20
 """
 
 
