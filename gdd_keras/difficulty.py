@@ -1,4 +1,4 @@
-"""Draws that teach more: hard images more often, wrong ones never."""
+"""Draws that teach more: hard images more often, wrong ones left out."""
 
 import dataclasses
 import json
@@ -31,6 +31,7 @@ from gdd_keras.sampling import to_uint8
 from gdd_keras.saved_model import write_version
 
 __all__ = [
+    "NUM_CHOSEN",
     "Judges",
     "check_reweighting",
     "choose_noise",
@@ -46,9 +47,9 @@ _BEGINNER_EPOCHS = 1000
 _BEGINNER_LEARNING_RATE = 0.01
 # An image of its class rather than of all others together.
 _RIGHT = 0.5
-# Of each class, with repetitions: about 5,000 different ones, by which networks
-# of IPC 50 were taught (docs/experiments.md, "Hard draws").
-_NUM_CHOSEN = 8192
+# Of each class, with repetitions: so many taught networks of IPC 50
+# (docs/experiments.md, "Hard draws, chosen one by one").
+NUM_CHOSEN = 8192
 # Judged at once, of 32 x 32 pixels; of larger images fewer fit the memory.
 _BATCH_SIZE = 500
 # Of a class of which the expert takes less for right, it knows too little.
@@ -153,6 +154,7 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
             "digest": model_digest(directory),
             "labeller_steps": config.labeller.labeller_steps,
         },
+        "num_chosen": NUM_CHOSEN,
         "scores": [],
     }
     if "num_parameters" in metadata:
@@ -257,7 +259,7 @@ def choose_noise(
         take for their class, in [0, 1]. Of a class of which that is nearly
         all, they count all the same.
     """
-    layer = ChosenNoise(num_classes, _NUM_CHOSEN, noise_dim)
+    layer = ChosenNoise(num_classes, NUM_CHOSEN, noise_dim)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def draw(numbers, labels):
@@ -283,7 +285,7 @@ def choose_noise(
         num_wrong += np.sum(~right)
         if np.mean(right) >= _LEAST_RIGHT:
             weights = weights * right
-        chosen.append(_resampled(weights, _NUM_CHOSEN, generator))
+        chosen.append(_resampled(weights, NUM_CHOSEN, generator))
     layer.assign(np.stack(chosen))
     return layer, float(num_wrong / (num_classes * NUM_CANDIDATES))
 

@@ -11,6 +11,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
+from gdd_keras.difficulty import NUM_CHOSEN
 from gdd_keras.difficulty import choose_noise
 from gdd_keras.difficulty import describe_reweighting
 from gdd_keras.difficulty import train_judges
@@ -472,7 +473,7 @@ def _drawing_generator(trainer, labeller, config, dataset, say=_silent):
             config.run.seed,
         )
         generator = with_chosen_noise(generator, layer)
-        say(f"{wrong:.2%} of draws before were of another class, and left out")
+        say(f"{wrong:.2%} of draws before were doubtful or wrong")
     return generator
 
 
@@ -532,7 +533,9 @@ def export_metadata(config, dataset, steps, seconds, **training):
     Returns:
         Dict ready for JSON, see `gdd_keras.metadata`.
     """
+    chosen = {"num_chosen": NUM_CHOSEN} if config.generation.difficulty else {}
     return {
+        **chosen,
         "class_names": list(dataset.class_names),
         "statistics": {"mean": list(dataset.mean), "std": list(dataset.std)},
         "dataset": dataset.describe(),

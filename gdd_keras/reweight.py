@@ -79,8 +79,7 @@ def _run(arguments):
     )
     print(
         f"Wrote {version}\n"
-        f"  of the draws before, {wrong:.2%} were doubtful or wrong, and left "
-        "out"
+        f"  of the draws before, {wrong:.2%} were doubtful or wrong"
     )
 
 

@@ -48,7 +48,9 @@ class ChosenNoise(layers.Layer):
     """
 
     def __init__(self, num_classes, num_chosen, noise_dim, **kwargs):
-        super().__init__(**kwargs)
+        # Whatever the policy of the process: of a latent in bfloat16 nothing is
+        # left beyond 1 / 64.
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.num_classes = num_classes
         self.num_chosen = num_chosen
         self.noise_dim = noise_dim
@@ -66,9 +68,6 @@ class ChosenNoise(layers.Layer):
             shape=(num_classes, num_chosen, 2),
             initializer="zeros",
             trainable=False,
-            # bfloat16 has no number above 256 but the even ones.
-            dtype="float32",
-            autocast=False,
             name="chosen",
         )
 
@@ -98,13 +97,13 @@ class ChosenNoise(layers.Layer):
     def call(self, inputs):
         # TensorFlow's own operations: LiteRT has none for Keras's argmax.
         latents, label_vectors = inputs
-        latents = tf.cast(latents, tf.float32)
         classes = tf.argmax(label_vectors, axis=-1, output_type=tf.int32)
         finer = latents[:, 0] * _PERIODS
         uniform = finer - tf.floor(finer)
         places = tf.cast(tf.floor(uniform * self.num_chosen), tf.int32)
-        # Just below a whole number the difference may be rounded to 1.
-        places = tf.minimum(places, self.num_chosen - 1)
+        # Just below a whole number the difference may be rounded to 1; NaN is
+        # no place at all, and its images are to be NaN.
+        places = tf.clip_by_value(places, 0, self.num_chosen - 1)
         table = tf.reshape(self.chosen, (-1, 2))
         chosen = tf.gather(table, classes * self.num_chosen + places)
         chosen = tf.cast(chosen, tf.int32)

@@ -46,8 +46,11 @@ dataset distillation: the figures above can be repeated with their commands."""
 _HARD_DRAWS = """\
 - Hard images are favoured, to teach more: draws are not distributed as real
   images are, and what a classifier learns from them of how probable a class is
-  needs calibration on real ones. All are near some thousands of chosen ones of
-  each class, so that with many more there is little that is new."""
+  needs calibration on real ones."""
+
+_CHOSEN = """\
+- Draws are near {:,} chosen ones of each class, some of them alike: with many
+  more there is little that is new."""
 
 _LIMITS = """\
 - Images are those of a model: they lack some of the variety of real ones, and
@@ -130,7 +133,11 @@ def _limits(metadata):
     config = metadata.get("config") or {}
     if not (config.get("generation") or {}).get("difficulty"):
         return _LIMITS
-    return f"{_LIMITS}\n{_HARD_DRAWS}"
+    limits = [_LIMITS, _HARD_DRAWS]
+    # Until 2026-11-30 nothing was chosen.
+    if "num_chosen" in metadata:
+        limits.append(_CHOSEN.format(metadata["num_chosen"]))
+    return "\n".join(limits)
 
 
 def _soft_labels(metadata):

@@ -198,7 +198,8 @@ def test_recipe_of_refitted_latents(export, config, records, card_of):
     )
 
 
-def test_recipe_of_hard_draws(export, config, records, card_of):
+@pytest.mark.parametrize("chosen", [{}, {"num_chosen": 8192}])
+def test_recipe_of_hard_draws(chosen, export, config, records, card_of):
     folder = export(
         config(generation={"difficulty": 40.0, "mixture_centres": 3}),
         reweighted_from={
@@ -207,9 +208,12 @@ def test_recipe_of_hard_draws(export, config, records, card_of):
             "labeller_steps": 2000,
         },
         training={"trained_with": {"difficulty": 5.0}},
+        **chosen,
     )
     text = card_of(folder, records("mine", [0.8]))
-    assert "- Hard images are favoured" in text.split("## Limits")[1]
+    limits = text.split("## Limits")[1]
+    assert "- Hard images are favoured" in limits
+    assert ("- Draws are near 8,192 chosen ones" in limits) == bool(chosen)
     commands = text.split("```sh\n")[1].split("\n```")[0].splitlines()
     trained, refitted, reweighted = commands
     assert "--mixture-centres 3 --difficulty 5.0" in trained
