@@ -96,6 +96,8 @@ def _run(arguments):
             seed=arguments.seed,
             precision=arguments.precision,
             time_budget=max(arguments.minutes),
+            # Neither trained nor timed here.
+            hard_share=0.0,
             **_RECIPES[name],
         )
         for name in arguments.recipes

@@ -88,8 +88,15 @@ _LARGEST_FLOAT = 3.4e38
 # What was done before a setting existed, where its default does otherwise.
 _BEFORE = {
     "matching": {"drawn_share": 0.0, "distill_encoder": False},
-    "generation": {"mixture_centres": 1, "soft_labels": False},
+    "generation": {
+        "mixture_centres": 1,
+        "hard_share": 0.0,
+        "soft_labels": False,
+    },
 }
+
+# Settings of before, at the value that did nothing.
+_GONE = [("generation", "difficulty", 0.0)]
 
 # Levels of nesting in JSON; ours have half as many.
 _DEEPEST = 16
@@ -476,13 +483,14 @@ class GenerationConfig(_Section):
         minimum=0.0,
         maximum=1.0,
     )
-    difficulty: float = option(
-        0.0,
-        "How much oftener hard images are drawn: 1 + difficulty (1 - p) times "
-        "as often, where networks that have seen little give the image's class "
-        "the probability p. Trains a labeller.",
+    hard_share: float = option(
+        0.5,
+        "Share of the draws that are chosen by how hard they are for networks "
+        "that have seen little; the others are chosen evenly, and what a "
+        "labeller takes for another class never. 0 leaves draws as they are, "
+        "and needs no labeller.",
         minimum=0.0,
-        maximum=1000.0,
+        below=1.0,
     )
     label_mixing: float = option(
         0.0,
@@ -684,7 +692,7 @@ class Config:
     @property
     def trains_labeller(self):
         """Whether a run needs a labeller, exported or not."""
-        return self.generation.soft_labels or self.generation.difficulty > 0.0
+        return self.generation.soft_labels or self.generation.hard_share > 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -754,6 +762,7 @@ PRESETS = {
         "encoder_width": 8,
         "mixture_components": 2,
         "mixture_centres": 4,
+        "hard_share": 0.0,
         "batch_size": 16,
         "cgan_steps": 8,
         "distill_steps": 4,
@@ -785,6 +794,7 @@ PRESETS = {
         "discriminator_learning_rate": 1e-4,
         "ema_decay": 0.0,
         "decay_fraction": 0.0,
+        "hard_share": 0.0,
         "distill_steps": 39_100,
         # Once an epoch.
         "pool_redraw_steps": 390,
@@ -922,7 +932,8 @@ def with_former_settings(parsed):
     """Returns a config with what it was made by before that was a setting.
 
     Only of sections that were written whole, as programs do: whoever leaves
-    more out wants the defaults.
+    more out wants the defaults. Settings that are no more are left out where
+    they did nothing.
 
     Args:
         parsed: Dict of sections as in JSON; not changed.
@@ -932,8 +943,11 @@ def with_former_settings(parsed):
     for name, before in _BEFORE.items():
         known = {field.name for field in dataclasses.fields(sections[name])}
         values = parsed.get(name)
-        if isinstance(values, dict) and known <= {*before, *values}:
-            completed[name] = {**before, **values}
+        if not isinstance(values, dict):
+            continue
+        values = {k: v for k, v in values.items() if (name, k, v) not in _GONE}
+        whole = known <= {*before, *values}
+        completed[name] = {**before, **values} if whole else values
     return completed
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import time
 
 import keras
 import numpy as np
@@ -16,6 +18,7 @@ from gdd_keras.data.pipeline import scale_images
 from gdd_keras.evaluation.protocols import check_origin
 from gdd_keras.evaluation.sources import RealStream
 from gdd_keras.evaluation.training import EvalTrainer
+from gdd_keras.evaluation.training import progress_bar
 from gdd_keras.inference import exported_classifier
 from gdd_keras.inference import exported_network
 from gdd_keras.inference import keras_function
@@ -37,6 +40,7 @@ __all__ = [
     "choose_noise",
     "describe_reweighting",
     "reweight_model",
+    "time_hard_draws",
     "train_judges",
 ]
 
@@ -45,8 +49,6 @@ _NUM_BEGINNERS = 3
 # They have seen what a student at IPC 1 sees.
 _BEGINNER_EPOCHS = 1000
 _BEGINNER_LEARNING_RATE = 0.01
-# An image of its class rather than of all others together.
-_RIGHT = 0.5
 # Of each class, with repetitions: so many taught networks of IPC 50
 # (docs/experiments.md, "Hard draws, chosen one by one").
 NUM_CHOSEN = 8192
@@ -54,6 +56,7 @@ NUM_CHOSEN = 8192
 _BATCH_SIZE = 500
 # Of a class of which the expert takes less for right, it knows too little.
 _LEAST_RIGHT = 0.05
+_TIMED_STEPS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,28 +74,34 @@ class Judges:
     beginners: list
     expert: keras.Model
 
-    def probabilities(self, images, labels):
-        """Returns how probable the classes of images are.
+    def judge(self, images, labels):
+        """Says how easy images are, and which are right.
 
         Args:
             images: uint8 `(n, height, width, channels)`.
             labels: int32 `(n,)`.
 
         Returns:
-            Two float `(n,)`, in [0, 1]: the beginners' mean, the expert's.
+            How probable beginners find the classes, their mean, float `(n,)`
+            in [0, 1]; whether the expert takes the images for these classes
+            rather than for any other, bool `(n,)`.
         """
         scaled = scale_images(images)
+        rows = np.arange(len(labels))
         *beginners, expert = (
-            _probabilities(network, scaled, labels)
+            network.predict_on_batch(scaled)
             for network in (*self.beginners, self.expert)
         )
-        return np.mean(beginners, axis=0), expert
+        easy = np.mean(
+            [_softmax(logits)[rows, labels] for logits in beginners], axis=0
+        )
+        return easy, np.argmax(expert, axis=-1) == labels
 
 
-def describe_reweighting(difficulty):
+def describe_reweighting(hard_share):
     """Returns a line that says what `choose_noise` takes."""
     return (
-        f"hard draws: difficulty {difficulty:g}, by {_NUM_BEGINNERS} networks "
+        f"hard draws: a share of {hard_share:g}, by {_NUM_BEGINNERS} networks "
         f"of {_BEGINNER_EPOCHS:,} epochs, {NUM_CANDIDATES:,} draws per class"
     )
 
@@ -105,7 +114,7 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     Args:
         model: Version directory, or its parent.
         dataset: `Dataset` that it was distilled from.
-        config: `Config`: its difficulty, labeller, seed and precision count.
+        config: `Config`: its hard share, labeller, seed and precision count.
         output: New or empty directory; `None` for the next version beside the
             model.
         verbose: 1 shows progress, 0 nothing.
@@ -121,8 +130,8 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     """
     directory = find_version(model)
     metadata = read_metadata(directory)
-    difficulty = config.generation.difficulty
-    check_reweighting(directory, metadata, difficulty)
+    hard_share = config.generation.hard_share
+    check_reweighting(directory, metadata, hard_share)
     check_origin(directory, metadata, dataset)
     target = target_directory(directory, output, "saved_model")
     files.check_new_directory(target)
@@ -133,19 +142,20 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     expert, _ = train_labeller(
         dataset, config.labeller.labeller_steps, seed, precision, verbose
     )
-    judges = train_judges(dataset, expert, seed, precision)
+    judges = train_judges(dataset, expert, seed, precision, verbose)
     layer, wrong = choose_noise(
         lambda *inputs: network.call(network.weights, *inputs),
         network.latent_dim,
         network.num_classes,
         network.image_shape,
         judges,
-        difficulty,
+        hard_share,
         seed,
+        verbose,
     )
     # The expert is not the labeller of the export, whose settings stay.
     settings = metadata.get("config") or json.loads(config_to_json(config))
-    generation = {**settings.get("generation", {}), "difficulty": difficulty}
+    generation = {**settings.get("generation", {}), "hard_share": hard_share}
     full = {
         **{k: v for k, v in metadata.items() if k != "labelled_from"},
         "config": {**settings, "generation": generation},
@@ -165,28 +175,28 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     return write_version(network, target, full, weights, classifier), wrong
 
 
-def check_reweighting(directory, metadata, difficulty):
+def check_reweighting(directory, metadata, hard_share):
     """Refuses to favour hard draws twice, or not at all.
 
     Args:
         directory: Version directory.
         metadata: Its metadata.
-        difficulty: What is asked for.
+        hard_share: What is asked for.
 
     Raises:
         InputError: Saying what is wrong.
     """
     generation = (metadata.get("config") or {}).get("generation") or {}
-    earlier = generation.get("difficulty") or 0.0
-    if earlier or not difficulty:
+    earlier = generation.get("hard_share") or 0.0
+    if earlier or not hard_share:
         raise InputError(
-            "`--difficulty` must be above 0, for a generator whose hard draws "
-            f"are not favoured yet. Received: difficulty={difficulty:g}, and "
+            "`--hard-share` must be above 0, for a generator whose hard draws "
+            f"are not favoured yet. Received: hard_share={hard_share:g}, and "
             f"{directory} with {earlier:g}."
         )
 
 
-def train_judges(dataset, expert, seed=0, precision=None):
+def train_judges(dataset, expert, seed=0, precision=None, verbose=0):
     """Trains the beginners on the training split.
 
     As the students of `stream` at IPC 1: 1000 epochs of one real image per
@@ -197,6 +207,7 @@ def train_judges(dataset, expert, seed=0, precision=None):
         expert: As from `gdd_keras.labeller.train_labeller`.
         seed: Integer seed of weights and images.
         precision: As in `build_classifier`.
+        verbose: 1 shows progress, 0 nothing.
 
     Returns:
         `Judges`.
@@ -204,45 +215,52 @@ def train_judges(dataset, expert, seed=0, precision=None):
     Raises:
         RunError: If a loss is no longer finite.
     """
-    source = RealStream(dataset.train, 1, dataset.num_classes)
+    bar = progress_bar(_NUM_BEGINNERS, "network") if verbose else None
     beginners = []
     for index in range(_NUM_BEGINNERS):
         # Not the seed of the expert, whose weights would begin alike.
         own_seed = (seed + 1 + index) % 2**31
         network = build_labeller(dataset, own_seed, precision)
-        trainer = EvalTrainer(
-            network,
-            source,
-            _BEGINNER_EPOCHS,
-            _BEGINNER_LEARNING_RATE,
-            decay_at_half=True,
-        )
-        source.reset(own_seed)
-        if not np.isfinite(trainer.train(own_seed)):
+        trainer = _beginner_trainer(network, dataset, _BEGINNER_EPOCHS)
+        trainer.source.reset(own_seed)
+        loss = trainer.train(own_seed)
+        if not np.isfinite(loss):
             raise RunError(
                 "A network that finds out which images are hard has a loss "
                 "that is not finite. Look at the data, or leave draws as they "
-                "are, `--difficulty 0`."
+                "are, `--hard-share 0`."
             )
         beginners.append(network)
+        if bar is not None:
+            bar.update(len(beginners), [("loss", loss)])
     return Judges(beginners, expert)
 
 
 def choose_noise(
-    generate, noise_dim, num_classes, image_shape, judges, difficulty, seed=0
+    generate,
+    noise_dim,
+    num_classes,
+    image_shape,
+    judges,
+    hard_share,
+    seed=0,
+    verbose=0,
 ):
     """Chooses noise of which a generator makes hard images oftener.
 
     Of each class the same candidates are drawn. Those that the expert takes
-    for another class do not count, the others `1 + difficulty (1 - p)` times,
-    with the probability p that beginners give to the class. They are resampled
-    so; nothing is fitted, and no real image takes part. It is importance
-    sampling of what a classifier has still to learn, and its aim is not the
-    distribution of real images any more.
+    for another class do not count, the others `(1 - s) + s (1 - p) / m` times,
+    with the share s, the probability p that beginners give to the class, and
+    the mean m of 1 - p over all that count. They are resampled so; nothing is
+    fitted, and no real image takes part. It is importance sampling of what a
+    classifier has still to learn, mixed with the draws as they are, and its
+    aim is not the distribution of real images any more.
 
     Reference:
         - [Katharopoulos & Fleuret, 2018](https://arxiv.org/abs/1803.00942),
           for importance sampling by what is not learnt yet
+        - Hesterberg, 1995, Weighted Average Importance Sampling and Defensive
+          Mixture Distributions, Technometrics 37 (2), for the mixture
 
     Args:
         generate: Function from float32 noise `(batch, noise_dim)` and label
@@ -251,8 +269,9 @@ def choose_noise(
         num_classes: Integer.
         image_shape: `(height, width, channels)`.
         judges: `Judges`.
-        difficulty: Float >= 0.
+        hard_share: Float in [0, 1), s above.
         seed: Integer seed of what is chosen.
+        verbose: 1 shows progress, 0 nothing.
 
     Returns:
         `ChosenNoise`, and the share of the candidates that the expert did not
@@ -260,34 +279,102 @@ def choose_noise(
         all, they count all the same.
     """
     layer = ChosenNoise(num_classes, NUM_CHOSEN, noise_dim)
+    draw = _draw_function(generate, layer)
+    batch_size = _batch_size(image_shape)
+    bar = progress_bar(num_classes, "class") if verbose else None
+    hardness, right = [], []
+    for label in range(num_classes):
+        for start in range(0, NUM_CANDIDATES, batch_size):
+            numbers = np.arange(start, min(start + batch_size, NUM_CANDIDATES))
+            easy, right_ones = _judged(draw, judges, numbers, label)
+            hardness.append(1.0 - easy)
+            right.append(right_ones)
+        if bar is not None:
+            bar.update(label + 1)
+    shape = (num_classes, NUM_CANDIDATES)
+    hardness, right = (
+        np.concatenate(x).reshape(shape) for x in (hardness, right)
+    )
+    known = np.mean(right, axis=1, keepdims=True) >= _LEAST_RIGHT
+    weights = _draw_weights(hardness, right | ~known, hard_share)
+    generator = np.random.default_rng(seed)
+    layer.assign(
+        np.stack([_resampled(own, NUM_CHOSEN, generator) for own in weights])
+    )
+    return layer, float(np.mean(~right))
+
+
+def time_hard_draws(dataset, generate, noise_dim, precision=None):
+    """Returns the seconds that `train_judges` and `choose_noise` take here.
+
+    Args:
+        dataset: `Dataset`.
+        generate: As in `choose_noise`.
+        noise_dim: Integer.
+        precision: As in `build_classifier`.
+    """
+    network = build_labeller(dataset, precision=precision)
+    trainer = _beginner_trainer(network, dataset, _TIMED_STEPS)
+    seconds = _NUM_BEGINNERS * _BEGINNER_EPOCHS * trainer.time_epoch()
+    layer = ChosenNoise(dataset.num_classes, 1, noise_dim)
+    draw = _draw_function(generate, layer)
+    judges = Judges(_NUM_BEGINNERS * [network], network)
+    numbers = np.arange(min(_batch_size(dataset.image_shape), NUM_CANDIDATES))
+    # The first time it is compiled.
+    _judged(draw, judges, numbers, 0)
+    started = time.monotonic()
+    _judged(draw, judges, numbers, 0)
+    batches = dataset.num_classes * math.ceil(NUM_CANDIDATES / len(numbers))
+    return seconds + batches * (time.monotonic() - started)
+
+
+def _beginner_trainer(network, dataset, epochs):
+    """Returns the `EvalTrainer` of a beginner."""
+    return EvalTrainer(
+        network,
+        RealStream(dataset.train, 1, dataset.num_classes),
+        epochs,
+        _BEGINNER_LEARNING_RATE,
+        decay_at_half=True,
+    )
+
+
+def _batch_size(image_shape):
+    """Returns how many images are judged at once."""
+    height, width, _ = image_shape
+    return max(1, min(_BATCH_SIZE, _BATCH_SIZE * 32 * 32 // (height * width)))
+
+
+def _draw_function(generate, layer):
+    """Returns a function from candidates and their labels to uint8 images."""
 
     @tf.function(autograph=False, reduce_retracing=True)
     def draw(numbers, labels):
         # As they will be seen, in whole grey levels.
-        label_vectors = tf.one_hot(labels, num_classes)
+        label_vectors = tf.one_hot(labels, layer.num_classes)
         return to_uint8(generate(layer.candidates(numbers), label_vectors))
 
-    generator = np.random.default_rng(seed)
-    height, width, _ = image_shape
-    batch_size = min(_BATCH_SIZE, _BATCH_SIZE * 32 * 32 // (height * width))
-    batch_size = max(1, batch_size)
-    chosen, num_wrong = [], 0
-    for label in range(num_classes):
-        weights, right = [], []
-        for start in range(0, NUM_CANDIDATES, batch_size):
-            numbers = np.arange(start, min(start + batch_size, NUM_CANDIDATES))
-            labels = np.full(len(numbers), label, np.int32)
-            images = draw(numbers, labels).numpy()
-            easy, expert = judges.probabilities(images, labels)
-            weights.append(1.0 + difficulty * (1.0 - easy))
-            right.append(expert >= _RIGHT)
-        weights, right = map(np.concatenate, (weights, right))
-        num_wrong += np.sum(~right)
-        if np.mean(right) >= _LEAST_RIGHT:
-            weights = weights * right
-        chosen.append(_resampled(weights, NUM_CHOSEN, generator))
-    layer.assign(np.stack(chosen))
-    return layer, float(num_wrong / (num_classes * NUM_CANDIDATES))
+    return draw
+
+
+def _judged(draw, judges, numbers, label):
+    """Returns what judges find of candidates, see `Judges.judge`."""
+    labels = np.full(len(numbers), label, np.int32)
+    return judges.judge(draw(numbers, labels).numpy(), labels)
+
+
+def _draw_weights(hardness, counts, hard_share):
+    """Returns how often each draw is to be chosen.
+
+    Args:
+        hardness: `(num_classes, n)`, 1 - p.
+        counts: bool likewise, whether it is to be chosen at all.
+        hard_share: As in `choose_noise`.
+    """
+    mean = np.mean(hardness[counts])
+    # Where beginners know everything, nothing is harder than the rest.
+    relative = hardness / mean if mean > 0.0 else np.ones_like(hardness)
+    return (1.0 - hard_share + hard_share * relative) * counts
 
 
 def _resampled(weights, count, generator):
@@ -319,8 +406,6 @@ def _with_chosen_noise(network, layer):
     )
 
 
-def _probabilities(network, images, labels):
-    """Returns how probable a classifier finds the labels, float `(n,)`."""
-    logits = tf.cast(network.predict_on_batch(images), tf.float32)
-    probabilities = tf.nn.softmax(logits).numpy()
-    return probabilities[np.arange(len(labels)), labels]
+def _softmax(logits):
+    """Returns probabilities, float32, of logits of any precision."""
+    return tf.nn.softmax(tf.cast(logits, tf.float32)).numpy()

@@ -14,6 +14,7 @@ from gdd_keras.data import load_dataset
 from gdd_keras.difficulty import NUM_CHOSEN
 from gdd_keras.difficulty import choose_noise
 from gdd_keras.difficulty import describe_reweighting
+from gdd_keras.difficulty import time_hard_draws
 from gdd_keras.difficulty import train_judges
 from gdd_keras.evaluation import Score
 from gdd_keras.evaluation import evaluate_generator
@@ -59,6 +60,9 @@ _STAGE_TITLES = {
     "cgan": "stage 1, conditional GAN",
     "distill": "stage 2, matching",
 }
+# Of a time budget, their labeller included. Twelve minutes of training have
+# most of what an hour has (docs/experiments.md), hard draws more than the rest.
+_HARD_DRAWS_SHARE = 1.0 / 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,14 +137,22 @@ def distill_dataset(
         dataset = load_dataset(config.data, config.run.seed)
     if check_same_data(run, dataset, allow_changed_data):
         say("the data changed since this run was started; going on")
+    stages = build_stages(config, dataset)
+    if "extras" not in run.state:
+        extras = _time_extras(stages, config, dataset, run.state)
+        run.save(extras=dataclasses.asdict(extras))
+    extras = _Extras(**run.state["extras"])
+    asked, config = config, extras.within_budget(config)
+    for line in _describe_labeller(extras, config, dataset, run.state):
+        say(line)
     labeller = None
     if config.trains_labeller:
         # First, so that a time budget knows what is left for the rest.
         labeller = _labeller(run, config, dataset, say, verbose)
-    stages = build_stages(config, dataset)
-    plans = _plans(run, stages, config, dataset, started)
+    left = _budget_left(config, started, extras.hard_draws)
+    plans = _plans(run, stages, config, dataset, left)
     begun = run.state["stages"]
-    for line in _describe(dataset, stages, plans, config, begun, score):
+    for line in _describe(dataset, stages, plans, asked, begun, extras, score):
         say(line)
     if not run.score_events.exists():
         write_hparams(run.score_events, hyperparameters(config), {})
@@ -158,7 +170,7 @@ def distill_dataset(
         previous = stage
     if "export" not in run.state:
         trainer = stages[-1].trainer
-        _export(run, trainer, labeller, config, dataset, saved_models, say)
+        _export(run, trainer, labeller, config, dataset, saved_models, verbose)
     say(f"\nexported {run.state['export']}")
     if score and config.evaluation.num_seeds > 0:
         step = scalar(stages[-1].trainer.step)
@@ -188,15 +200,18 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
             or the data changed.
         RunError: If its last checkpoint cannot be read.
     """
-    trained = vars(run.config.generation)
-    generation = dataclasses.replace(run.config.generation, **settings)
+    before = run.config
+    if "extras" in run.state:
+        before = _Extras(**run.state["extras"]).within_budget(before)
+    trained = vars(before.generation)
+    generation = dataclasses.replace(before.generation, **settings)
     trained_with = {
         name: trained[name]
         for name, value in vars(generation).items()
         if value != trained[name]
     }
     _check_refit(run, generation, trained_with)
-    config = dataclasses.replace(run.config, generation=generation)
+    config = dataclasses.replace(before, generation=generation)
     if not generation.soft_labels:
         # What is exported without a labeller cannot be scored by soft labels.
         config = make_config(base=config, eval_labels="hard")
@@ -218,7 +233,9 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
         make_config(base=config, distill_steps=0, strategy="none"), dataset
     )
     restore_trained(stage.trainer, run)
-    generator = _drawing_generator(stage.trainer, labeller, config, dataset)
+    generator = _drawing_generator(
+        stage.trainer, labeller, config, dataset, verbose=0
+    )
     return _write_export(
         generator, run, labeller, config, dataset, saved_models, trained_with
     )
@@ -234,10 +251,10 @@ def _check_refit(run, generation, trained_with):
             f"{run.path}, which has none. Pass `--no-soft-labels`, and add a "
             "labeller with `python -m gdd_keras.label`."
         )
-    if generation.difficulty and not has_labeller:
+    if generation.hard_share and not has_labeller:
         raise InputError(
-            "`--difficulty` needs the labeller of the run. Received: "
-            f"{run.path}, which has none. Pass `--difficulty 0`, and favour "
+            "`--hard-share` needs the labeller of the run. Received: "
+            f"{run.path}, which has none. Pass `--hard-share 0`, and favour "
             "hard draws of the export with `python -m gdd_keras.reweight`."
         )
 
@@ -273,21 +290,18 @@ def estimate_cost(config, dataset, started, begun=None):
     """
     begun = begun or {}
     stages = build_stages(config, dataset)
+    extras = _time_extras(stages, config, dataset, begun)
+    affordable = extras.within_budget(config)
+    kept = extras.hard_draws
+    if affordable.trains_labeller:
+        kept += extras.labeller
     plans = plan_training(
-        stages, config, dataset, _budget_left(config, started)
+        stages, config, dataset, _budget_left(config, started, kept)
     )
-    lines = _describe(dataset, stages, plans, config, begun.get("stages", {}))
-    if not config.trains_labeller:
-        return lines
-    if config.generation.difficulty:
-        lines.append(describe_reweighting(config.generation.difficulty))
-    if "labeller" in begun:
-        return [*lines, _labeller_done(begun["labeller"])]
-    seconds = time_labeller(dataset, training_precision(config))
-    minutes = config.labeller.labeller_steps * seconds / 60
+    progress = begun.get("stages", {})
     return [
-        *lines,
-        f"{_labeller_line(config, dataset)}, about {minutes:.1f} minutes",
+        *_describe_labeller(extras, affordable, dataset, begun),
+        *_describe(dataset, stages, plans, config, progress, extras),
     ]
 
 
@@ -295,21 +309,98 @@ def _silent(*_):
     pass
 
 
-def _budget_left(config, started):
-    """Returns a function giving the seconds left, or `None`."""
+@dataclasses.dataclass(frozen=True)
+class _Extras:
+    """What a run does beside both stages, in estimated seconds.
+
+    Attributes:
+        labeller: Of training it, before all else; 0 if there is one, or it is
+            not needed.
+        hard_draws: Of choosing them, after all else; 0 if they are left out.
+    """
+
+    labeller: float = 0.0
+    hard_draws: float = 0.0
+
+    def within_budget(self, config):
+        """Returns the config, without hard draws if they are left out."""
+        if self.hard_draws:
+            return config
+        return make_config(base=config, hard_share=0.0)
+
+
+def _time_extras(stages, config, dataset, begun):
+    """Times a few steps of what is done beside both stages.
+
+    Of a short time budget hard draws would take more than they are worth, and
+    are left out.
+
+    Args:
+        stages: List of `Stage`.
+        config: `Config`.
+        dataset: `Dataset`.
+        begun: What the run begins with, as `RunDirectory.state`.
+
+    Returns:
+        `_Extras`.
+    """
+    precision = training_precision(config)
+    labeller = hard_draws = 0.0
+    if config.trains_labeller and "labeller" not in begun:
+        seconds = time_labeller(dataset, precision)
+        labeller = config.labeller.labeller_steps * seconds
+    if config.generation.hard_share:
+        hard_draws = time_hard_draws(
+            dataset, *_draws(stages[0].trainer.deployed_generator), precision
+        )
+        whole = hard_draws
+        if not config.generation.soft_labels:
+            whole += labeller
+        budget = config.run.time_budget
+        if budget is not None and whole > _HARD_DRAWS_SHARE * 60.0 * budget:
+            hard_draws = 0.0
+    return _Extras(labeller, hard_draws)
+
+
+def _describe_labeller(extras, config, dataset, begun):
+    """Returns lines that say how the labeller comes about.
+
+    Args:
+        extras: `_Extras`.
+        config: `Config`, within the time budget.
+        dataset: `Dataset`.
+        begun: As in `_time_extras`.
+    """
+    if not config.trains_labeller:
+        return []
+    if "labeller" in begun:
+        accuracy = begun["labeller"]
+        return [f"labeller: done, {_held_out(accuracy)}"]
+    return [
+        f"{describe_labeller(dataset, config.labeller.labeller_steps)}, before "
+        f"all else, about {extras.labeller / 60:.1f} minutes"
+    ]
+
+
+def _budget_left(config, started, kept=0.0):
+    """Returns a function giving the seconds left, or `None`.
+
+    Args:
+        config: `Config`.
+        started: As in `estimate_cost`.
+        kept: Seconds to keep for something else.
+    """
     if config.run.time_budget is None:
         return None
-    end = started + 60.0 * config.run.time_budget
+    end = started + 60.0 * config.run.time_budget - kept
     return lambda: end - time.monotonic()
 
 
-def _plans(run, stages, config, dataset, started):
+def _plans(run, stages, config, dataset, left):
     """Returns the plans of a run: made once, then kept."""
     if "plan" not in run.state:
         # Timing stage 2 too would delay the first step by many seconds.
-        plans = plan_training(
-            stages, config, dataset, _budget_left(config, started), num_timed=1
-        )
+        plans = plan_training(stages, config, dataset, left, num_timed=1)
         run.save(plan=[dataclasses.asdict(plan) for plan in plans])
     fields = [field.name for field in dataclasses.fields(Plan)]
     plans = [
@@ -322,7 +413,6 @@ def _plans(run, stages, config, dataset, started):
             f"{len(stages)} stages. Received: {len(plans)}. Start over with "
             "`--fresh`."
         )
-    left = _budget_left(config, started)
     if left is None:
         return plans
     # After an interruption, unfinished stages share what is left.
@@ -341,15 +431,16 @@ def _plans(run, stages, config, dataset, started):
     ]
 
 
-def _describe(dataset, stages, plans, config, begun, score=True):
+def _describe(dataset, stages, plans, config, begun, extras, score=True):
     """Returns lines that say what will be trained, and how long.
 
     Args:
         dataset: `Dataset`.
         stages: List of `Stage`.
         plans: List of `Plan`.
-        config: `Config`.
+        config: `Config`, as the user asked.
         begun: Progress of the run, `RunDirectory.state["stages"]`.
+        extras: `_Extras`.
         score: Whether it is scored in the end.
     """
     height, width, channels = dataset.image_shape
@@ -384,6 +475,17 @@ def _describe(dataset, stages, plans, config, begun, score=True):
             f"{' by estimate' if plan.estimated else ''}, about "
             f"{left * plan.step_seconds / 60:.1f} minutes"
         )
+    hard_share = config.generation.hard_share
+    if extras.hard_draws:
+        lines.append(
+            f"{describe_reweighting(hard_share)}, about "
+            f"{extras.hard_draws / 60:.1f} minutes"
+        )
+    elif hard_share:
+        lines.append(
+            "hard draws: left out, they would take more than "
+            f"{_HARD_DRAWS_SHARE:.0%} of the time budget"
+        )
     evaluation = config.evaluation
     if score and evaluation.num_seeds:
         shown = evaluation.ipc * dataset.num_classes
@@ -394,22 +496,14 @@ def _describe(dataset, stages, plans, config, begun, score=True):
     return lines
 
 
-def _labeller_line(config, dataset):
-    """Returns a line that says how the labeller will be trained."""
-    steps = config.labeller.labeller_steps
-    return f"{describe_labeller(dataset, steps)}, before all else"
-
-
 def _labeller(run, config, dataset, say, verbose):
     """Returns the run's labeller: trained once, then kept."""
     precision = training_precision(config)
     if "labeller" in run.state:
         labeller = build_labeller(dataset, config.run.seed, precision)
         labeller.load_weights(run.labeller / _WEIGHTS)
-        say(_labeller_done(run.state["labeller"]))
         return labeller
     started = time.monotonic()
-    say(_labeller_line(config, dataset))
     labeller, accuracy = train_labeller(
         dataset,
         config.labeller.labeller_steps,
@@ -430,19 +524,15 @@ def _labeller(run, config, dataset, say, verbose):
     return labeller
 
 
-def _labeller_done(accuracy):
-    return f"labeller: done, {_held_out(accuracy)}"
-
-
 def _held_out(accuracy):
     return f"right on {accuracy:.2%} of held-out images"
 
 
-def _export(run, trainer, labeller, config, dataset, saved_models, say):
+def _export(run, trainer, labeller, config, dataset, saved_models, verbose):
     """Writes grid and SavedModel, and notes where they are."""
     started = time.monotonic()
-    generator = _drawing_generator(trainer, labeller, config, dataset, say)
-    if config.generation.difficulty:
+    generator = _drawing_generator(trainer, labeller, config, dataset, verbose)
+    if config.generation.hard_share:
         # Training, too, unlike the fit alone.
         seconds = time.monotonic() - started
         run.save(seconds=run.state["seconds"] + seconds)
@@ -454,27 +544,36 @@ def _export(run, trainer, labeller, config, dataset, saved_models, say):
     run.save(export=str(version))
 
 
-def _drawing_generator(trainer, labeller, config, dataset, say=_silent):
+def _drawing_generator(trainer, labeller, config, dataset, verbose):
     """Returns what is exported: see `fitted_generator`, and hard draws."""
     generator = fitted_generator(trainer, dataset.train, config)
-    difficulty = config.generation.difficulty
-    if difficulty:
-        say(f"\n{describe_reweighting(difficulty)}")
-        judges = train_judges(
-            dataset, labeller, config.run.seed, training_precision(config)
-        )
-        layer, wrong = choose_noise(
-            lambda *inputs: generator(list(inputs), training=False),
-            generator.input_shape[0][-1],
-            dataset.num_classes,
-            dataset.image_shape,
-            judges,
-            difficulty,
-            config.run.seed,
-        )
-        generator = with_chosen_noise(generator, layer)
-        say(f"{wrong:.2%} of draws before were doubtful or wrong")
-    return generator
+    hard_share = config.generation.hard_share
+    if not hard_share:
+        return generator
+    say = print if verbose else _silent
+    say("\nhard draws")
+    precision = training_precision(config)
+    seed = config.run.seed
+    judges = train_judges(dataset, labeller, seed, precision, verbose)
+    layer, wrong = choose_noise(
+        *_draws(generator),
+        dataset.num_classes,
+        dataset.image_shape,
+        judges,
+        hard_share,
+        seed,
+        verbose,
+    )
+    say(f"{wrong:.2%} of draws before were of another class")
+    return with_chosen_noise(generator, layer)
+
+
+def _draws(generator):
+    """Returns a generator as a function of noise and labels, and its noise."""
+    return (
+        lambda *inputs: generator(list(inputs), training=False),
+        generator.input_shape[0][-1],
+    )
 
 
 def _write_export(
@@ -533,7 +632,7 @@ def export_metadata(config, dataset, steps, seconds, **training):
     Returns:
         Dict ready for JSON, see `gdd_keras.metadata`.
     """
-    chosen = {"num_chosen": NUM_CHOSEN} if config.generation.difficulty else {}
+    chosen = {"num_chosen": NUM_CHOSEN} if config.generation.hard_share else {}
     return {
         **chosen,
         "class_names": list(dataset.class_names),

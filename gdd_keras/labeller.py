@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import time
 
 import keras
 from keras import layers
@@ -99,8 +98,8 @@ def train_labeller(dataset, steps, seed=0, precision=None, verbose=1):
         if not math.isfinite(loss):
             raise RunError(
                 f"The labeller's loss is {loss} after {done} of {epochs} "
-                "epochs. Look at the data; without `--soft-labels` and "
-                "`--difficulty` a run needs no labeller."
+                "epochs. Look at the data; without `--soft-labels` and with "
+                "`--hard-share 0` a run needs no labeller."
             )
         if bar is not None:
             bar.update(done, [("loss", loss)])
@@ -119,13 +118,7 @@ def time_labeller(dataset, precision=None):
     """
     network = build_labeller(dataset, precision=precision)
     trainer = _trainer(network, dataset, _TIMED_STEPS)
-    trainer.source.reset(0)
-    # The first time it is compiled.
-    trainer.train(0)
-    started = time.monotonic()
-    trainer.train(0)
-    steps = trainer.epochs * trainer.steps_per_epoch
-    return (time.monotonic() - started) / steps
+    return trainer.time_epoch() / trainer.steps_per_epoch
 
 
 def soft_labeller(network, temperature=1.0):

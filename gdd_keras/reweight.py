@@ -9,6 +9,7 @@ from gdd_keras.cli import add_version_flag
 from gdd_keras.cli import given_settings
 from gdd_keras.cli import run_command
 from gdd_keras.config import make_config
+from gdd_keras.config import section_fields
 from gdd_keras.metadata import distillation_config
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
@@ -25,7 +26,7 @@ more often, what the last takes for another class is left out. Trains no
 generator. Settings that are not given are those with which the generator was
 distilled.
 
-  python -m gdd_keras.reweight --model saved_models/mnist --difficulty 20
+  python -m gdd_keras.reweight --model saved_models/mnist
 """
 
 
@@ -38,14 +39,19 @@ def _add_arguments(parser):
     add_model_flag(parser)
     add_version_flag(parser)
     # Of the section `generation` nothing else can be changed.
+    (default,) = (
+        field.default
+        for _, _, field, _ in section_fields()
+        if field.name == "hard_share"
+    )
     parser.add_argument(
-        "--difficulty",
+        "--hard-share",
         type=float,
-        required=True,
+        default=default,
         metavar="FLOAT",
-        help="Hard images are drawn 1 + difficulty (1 - p) times as often, "
-        "where networks that have seen little give the class the probability "
-        "p. Above 0.",
+        help="Share of the draws that are chosen by how hard they are for "
+        "networks that have seen little; the others are chosen evenly. Above "
+        "0 and below 1. Default: %(default)s.",
     )
     parser.add_argument(
         "--labeller-steps",
@@ -70,16 +76,16 @@ def _run(arguments):
         from gdd_keras.difficulty import describe_reweighting
         from gdd_keras.difficulty import reweight_model
         from gdd_keras.labeller import describe_labeller
-    check_reweighting(directory, metadata, config.generation.difficulty)
+    check_reweighting(directory, metadata, config.generation.hard_share)
     dataset = load_dataset(config.data, config.run.seed)
     print(describe_labeller(dataset, config.labeller.labeller_steps))
-    print(describe_reweighting(config.generation.difficulty))
+    print(describe_reweighting(config.generation.hard_share))
     version, wrong = reweight_model(
         directory, dataset, config, arguments.output
     )
     print(
         f"Wrote {version}\n"
-        f"  of the draws before, {wrong:.2%} were doubtful or wrong"
+        f"  of the draws before, {wrong:.2%} were of another class"
     )
 
 

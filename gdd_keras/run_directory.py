@@ -59,7 +59,8 @@ class RunDirectory:
     Attributes:
         path: `pathlib.Path`.
         state: Dict of progress, as last saved: `stages` (name to `steps` done
-            and whether it is `done`), `plan`, `seconds`, `fingerprint`,
+            and whether it is `done`), `extras` (estimated seconds of
+            `labeller` and `hard_draws`), `plan`, `seconds`, `fingerprint`,
             `labeller` (its accuracy on held-out images) and
             `labeller_seconds`, `export`, `scores` (of single networks),
             `summary` (of all), `done`.
@@ -482,6 +483,9 @@ def _read_state(path):
     state.get("stages", dict)
     for name in ("fingerprint", "export", "stage_1_from"):
         state.get(name, str, None)
+    extras = state.object("extras", {})
+    extras.get("labeller", float, 0.0, minimum=0)
+    extras.get("hard_draws", float, 0.0, minimum=0)
     for stage in state.named("stages").values():
         if stage.get("done", bool):
             stage.get("steps", int, minimum=0)

@@ -186,13 +186,6 @@ def _check_config(config):
             f"train equally long. Received: {config.run.time_budget:g}. Set "
             "`--cgan-steps` and `--distill-steps`."
         )
-    if config.generation.difficulty:
-        raise InputError(
-            "`--difficulty` has no part in a search, whose trials are scored "
-            "on draws as they are. Received: "
-            f"{config.generation.difficulty:g}. Set it for the run that "
-            "follows."
-        )
     if config.matching.distill_steps < 1:
         raise InputError(
             "`distill_steps` must be an integer >= 1 to search the settings "

@@ -38,7 +38,8 @@ def pretrain_fn(fn_args: FnArgs):
         RunError: If a loss becomes NaN.
     """
     settings, work_dir, dataset = _prepare(fn_args)
-    config = make_config(base=settings.config, distill_steps=0)
+    # No hard draws: of all models only the last one needs them.
+    config = make_config(base=settings.config, distill_steps=0, hard_share=0.0)
     run = _train(fn_args, config, work_dir, dataset)
     model = local_path(fn_args.serving_model_dir).parent
     shutil.copytree(

@@ -127,9 +127,11 @@ def test_files_keep_what_was_done_before_a_setting_existed():
     assert (matching.distill_encoder, matching.drawn_share) == (False, 0.5)
     # From before there were either.
     del config["generation"]["mixture_centres"]
+    del config["generation"]["hard_share"]
     del config["generation"]["soft_labels"]
     former = config_from_json(json.dumps(config))
     assert former.generation.mixture_centres == 1
+    assert former.generation.hard_share == 0.0
     assert not former.generation.soft_labels
     del config["matching"]["drawn_share"]
     matching = config_from_json(json.dumps(config)).matching
@@ -139,6 +141,18 @@ def test_files_keep_what_was_done_before_a_setting_existed():
     del config["matching"]["omega_g"]
     matching = config_from_json(json.dumps(config)).matching
     assert (matching.distill_encoder, matching.drawn_share) == (True, 0.5)
+
+
+def test_settings_that_are_no_more_are_left_out_where_they_did_nothing():
+    config = dataclasses.asdict(make_config(hard_share=0.25))
+    config["generation"]["difficulty"] = 0.0
+    assert config_from_json(json.dumps(config)).generation.hard_share == 0.25
+    # As runs of then have it, which had no share.
+    del config["generation"]["hard_share"]
+    assert config_from_json(json.dumps(config)).generation.hard_share == 0.0
+    config["generation"]["difficulty"] = 5.0
+    with pytest.raises(InputError, match="unknown key `difficulty`"):
+        config_from_json(json.dumps(config))
 
 
 @pytest.mark.parametrize(

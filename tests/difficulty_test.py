@@ -1,6 +1,7 @@
 import json
 import pathlib
 import shutil
+import time
 import types
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from gdd_keras import difficulty
 from gdd_keras import distill
+from gdd_keras import job
 from gdd_keras import refit
 from gdd_keras.config import DataConfig
 from gdd_keras.conversion import convert_model
@@ -17,6 +19,7 @@ from gdd_keras.data import load_dataset
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.difficulty import Judges
 from gdd_keras.difficulty import choose_noise
+from gdd_keras.difficulty import time_hard_draws
 from gdd_keras.difficulty import train_judges
 from gdd_keras.generator_api import load_generator
 from gdd_keras.inference import exported_network
@@ -41,10 +44,10 @@ class FirstPixel:
     def __init__(self):
         self.labels = set()
 
-    def probabilities(self, images, labels):
+    def judge(self, images, labels):
         self.labels.update(np.unique(labels))
         values = np.asarray(images)[:, 0, 0, 0]
-        return (values <= 127).astype(float), (values < 255).astype(float)
+        return (values <= 127).astype(float), values < 255
 
 
 def one_pixel(shift=(0.0, 0.0)):
@@ -61,9 +64,9 @@ def one_pixel(shift=(0.0, 0.0)):
     return generate
 
 
-def choose(judges, times, generate=None):
+def choose(judges, share, generate=None):
     generate = generate or one_pixel()
-    return choose_noise(generate, NOISE_DIM, NUM_CLASSES, PIXEL, judges, times)
+    return choose_noise(generate, NOISE_DIM, NUM_CLASSES, PIXEL, judges, share)
 
 
 def draws(layer, label, count=20_000):
@@ -74,18 +77,18 @@ def draws(layer, label, count=20_000):
     return layer([noise, label_vectors]).numpy()
 
 
-@pytest.mark.parametrize("hard_times", [1.0, 4.0, 20.0])
-def test_hard_draws_become_so_much_more_frequent(hard_times):
+@pytest.mark.parametrize("hard_share", [0.0, 0.5, 0.9])
+def test_a_share_of_the_draws_is_hard_and_of_the_others_some(hard_share):
     judges = FirstPixel()
-    layer, wrong = choose(judges, hard_times - 1.0)
+    layer, wrong = choose(judges, hard_share)
     # Nothing is five deviations out.
     assert wrong == 0.0
     assert judges.labels == {0, 1}
     candidates = layer.candidates(np.arange(NUM_CANDIDATES)).numpy()
     hard = np.mean(candidates[:, 0] > 0.0)
     for label in (0, 1):
-        # Those that are hard count `hard_times`: so much of all weight.
-        expected = hard * hard_times / (hard * hard_times + 1.0 - hard)
+        # The others are as they were.
+        expected = hard_share + (1.0 - hard_share) * hard
         share = np.mean(draws(layer, label)[:, 0] > 0.0)
         assert share == pytest.approx(expected, abs=0.01)
 
@@ -110,7 +113,7 @@ def test_a_class_that_the_expert_does_not_know_keeps_its_draws(num_right):
     )
     least = np.sort(candidates.numpy()[:, 0])[num_right]
     generate = one_pixel((0.0, 1.0 - least / 5.0))
-    layer, wrong = choose(judges, 3.0, generate)
+    layer, wrong = choose(judges, 0.5, generate)
     assert wrong == pytest.approx(0.5, abs=0.01)
     assert draws(layer, 1)[:, 0].mean() == pytest.approx(0.0, abs=0.05)
 
@@ -123,14 +126,33 @@ def test_of_large_images_fewer_are_judged_at_once(size, largest, monkeypatch):
     sizes = []
 
     class Sizes(FirstPixel):
-        def probabilities(self, images, labels):
+        def judge(self, images, labels):
             sizes.append(len(images))
-            return super().probabilities(images, labels)
+            return super().judge(images, labels)
 
     shape = (size, size, 3)
-    choose_noise(one_pixel(), NOISE_DIM, NUM_CLASSES, shape, Sizes(), 1.0)
+    choose_noise(one_pixel(), NOISE_DIM, NUM_CLASSES, shape, Sizes(), 0.5)
     assert max(sizes) == largest
     assert sum(sizes) == 600 * NUM_CLASSES
+
+
+def test_weights_are_relative_to_the_mean_of_what_counts():
+    hardness = np.array([[0.1, 0.3, 0.9], [0.0, 0.2, 0.4]])
+    counts = np.array([[True, True, False], [True, True, True]])
+    weights = difficulty._draw_weights(hardness, counts, 0.25)
+    # The mean of the five that count is 0.2.
+    np.testing.assert_allclose(
+        weights, [[0.875, 1.125, 0.0], [0.75, 1.0, 1.25]]
+    )
+    # So the scale of what is hard does not matter,
+    np.testing.assert_allclose(
+        difficulty._draw_weights(hardness / 7, counts, 0.25), weights
+    )
+    # and their mean is 1 again. Where nothing is hard, all count alike.
+    assert weights[counts].mean() == pytest.approx(1.0)
+    np.testing.assert_array_equal(
+        difficulty._draw_weights(0.0 * hardness, counts, 0.25), counts
+    )
 
 
 def test_weights_are_resampled_as_their_shares_say():
@@ -226,7 +248,8 @@ class TestChosenNoise:
         )
 
 
-def test_probabilities_are_of_the_own_class():
+@np.errstate(divide="ignore")
+def test_verdicts_are_of_the_own_class():
     def network(*logits):
         return types.SimpleNamespace(
             predict_on_batch=lambda images: np.tile(
@@ -234,11 +257,13 @@ def test_probabilities_are_of_the_own_class():
             )
         )
 
-    judges = Judges([network(0.5, 0.5), network(0.9, 0.1)], network(0.2, 0.8))
-    images = np.zeros((3, 2, 2, 1), np.uint8)
-    easy, expert = judges.probabilities(images, np.array([0, 1, 1]))
-    np.testing.assert_allclose(easy, [0.7, 0.3, 0.3], rtol=1e-6)
-    np.testing.assert_allclose(expert, [0.2, 0.8, 0.8], rtol=1e-6)
+    beginners = [network(0.5, 0.4, 0.1), network(0.9, 0.0, 0.1)]
+    # However unsure the expert is.
+    judges = Judges(beginners, network(0.33, 0.34, 0.33))
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    easy, right = judges.judge(images, np.array([0, 1, 1, 2]))
+    np.testing.assert_allclose(easy, [0.7, 0.2, 0.2, 0.1], rtol=1e-6)
+    np.testing.assert_array_equal(right, [False, True, True, False])
 
 
 def test_beginners_know_a_little(monkeypatch):
@@ -287,6 +312,26 @@ def test_an_export_makes_the_images_of_the_chosen_noise(tmp_path):
         convert_model(version, to, tmp_path / to, "float16")
 
 
+def test_the_time_is_that_of_all_steps_and_batches(monkeypatch):
+    monkeypatch.setattr(difficulty, "NUM_CANDIDATES", 600)
+    monkeypatch.setattr(
+        difficulty.EvalTrainer, "time_epoch", lambda self: 0.002
+    )
+    sizes = []
+
+    def judged(draw, judges, numbers, label):
+        assert len(judges.beginners) == 3
+        sizes.append(len(numbers))
+        time.sleep(0.1)
+
+    monkeypatch.setattr(difficulty, "_judged", judged)
+    dataset = load_dataset(DataConfig())
+    seconds = time_hard_draws(dataset, one_pixel(), NOISE_DIM)
+    # Three beginners of 1000 epochs, and two batches of each of ten classes.
+    assert seconds == pytest.approx(3 * 1000 * 0.002 + 20 * 0.1, abs=0.5)
+    assert sizes == [500, 500]
+
+
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(difficulty, "_NUM_BEGINNERS", 1)
@@ -307,16 +352,16 @@ def reweight(model, *flags):
 
 @pytest.mark.usefixtures("quick")
 class TestReweight:
-    flags = ("--difficulty", 5, "--labeller-steps", 10)
+    flags = ("--labeller-steps", 10)
 
     def test_writes_the_next_version(self, model, capfd):
         assert reweight(model, *self.flags) == 0
         printed = capfd.readouterr()
         assert printed.err == ""
         assert f"Wrote {model / '2'}" in printed.out
-        assert "hard draws: difficulty 5, by " in printed.out
+        assert "hard draws: a share of 0.5, by " in printed.out
         before, after = map(read_metadata, (model / "1", model / "2"))
-        assert after["config"]["generation"]["difficulty"] == 5.0
+        assert after["config"]["generation"]["hard_share"] == 0.5
         assert after["scores"] == []
         assert "labelled_from" not in after
         assert after["weights"] == before["weights"]
@@ -340,13 +385,13 @@ class TestReweight:
         )
         # Once is enough: the draws would get harder each time.
         assert reweight(model, *self.flags) == 2
-        message = "are not favoured yet. Received: difficulty=5, and"
+        message = "are not favoured yet. Received: hard_share=0.5, and"
         assert message in capfd.readouterr().err
 
-    @pytest.mark.parametrize("value", ["0", "nan"])
-    def test_difficulty_must_be_above_0(self, value, model, capsys):
-        assert reweight(model, "--difficulty", value) == 2
-        assert "difficulty" in capsys.readouterr().err
+    @pytest.mark.parametrize("value", ["0", "1", "nan"])
+    def test_share_must_be_above_0_and_below_1(self, value, model, capsys):
+        assert reweight(model, "--hard-share", value) == 2
+        assert "hard_share" in capsys.readouterr().err
         assert not (model / "2").exists()
 
     def test_other_data_are_refused(self, model, capsys):
@@ -360,7 +405,7 @@ class TestReweight:
         self, model, monkeypatch, capsys
     ):
         monkeypatch.setattr("gdd_keras.data.load_dataset", None)
-        assert reweight(model, "--difficulty", 0) == 2
+        assert reweight(model, "--hard-share", 0) == 2
         assert "must be above 0" in capsys.readouterr().err
 
 
@@ -378,8 +423,8 @@ class TestRun:
         ]
 
     def test_distil_and_refit(self, flags, tmp_path):
-        assert distill.main([*flags, "--difficulty", "5"]) == 0
-        assert refit.main(["--run", "run", "--difficulty", "0"]) == 0
+        assert distill.main([*flags, "--hard-share", "0.5"]) == 0
+        assert refit.main(["--run", "run", "--hard-share", "0"]) == 0
         assert refit.main(["--run", "run"]) == 0
         models = [tmp_path / "saved_models" / "digits" / n for n in "123"]
         first, plain, again = map(load_generator, models)
@@ -390,10 +435,58 @@ class TestRun:
         np.testing.assert_array_equal(again.generate(labels), images)
         assert (plain.generate(labels) != images).any()
         training = read_metadata(models[1])["training"]
-        assert training["trained_with"] == {"difficulty": 5.0}
+        assert training["trained_with"] == {"hard_share": 0.5}
 
     def test_refit_needs_a_labeller(self, flags, capsys):
         assert distill.main(flags) == 0
-        assert refit.main(["--run", "run", "--difficulty", "5"]) == 2
-        message = "`--difficulty` needs the labeller of the run"
+        assert refit.main(["--run", "run", "--hard-share", "0.5"]) == 2
+        message = "`--hard-share` needs the labeller of the run"
         assert message in capsys.readouterr().err
+
+    def test_a_short_budget_leaves_hard_draws_out(
+        self, flags, monkeypatch, capsys
+    ):
+        flags = [*flags, "--hard-share", "0.5", "--time-budget", "0.2"]
+        flags.remove("--quiet")
+        seconds = {"time_hard_draws": 4.1}
+        monkeypatch.setattr(
+            job, "time_hard_draws", lambda *_: seconds["time_hard_draws"]
+        )
+        message = "left out, they would take more than 33% of the time budget"
+        assert distill.main([*flags, "--dry-run"]) == 0
+        assert message in capsys.readouterr().out
+        assert distill.main(flags) == 0
+        printed = capsys.readouterr().out
+        assert message in printed
+        assert "labeller" not in printed
+        metadata = read_metadata("saved_models/digits/1")
+        assert metadata["config"]["generation"]["hard_share"] == 0.0
+        assert "num_chosen" not in metadata
+        # So the run has none either, whatever its config asks for.
+        assert refit.main(["--run", "run"]) == 0
+        # The labeller's few steps make the difference.
+        seconds["time_hard_draws"] = 2.0
+        assert distill.main([*flags, "--dry-run"]) == 0
+        printed = capsys.readouterr().out
+        assert message not in printed
+        assert "hard draws: a share of 0.5" in printed
+
+    def test_a_budget_keeps_the_time_of_hard_draws(
+        self, flags, monkeypatch, capsys
+    ):
+        left = []
+
+        def plan_training(stages, config, dataset, seconds_left):
+            left.append(seconds_left())
+            return plan(stages, config, dataset, num_timed=1)
+
+        plan = job.plan_training
+        monkeypatch.setattr(job, "plan_training", plan_training)
+        for seconds in (0.6, 300.6):
+            monkeypatch.setattr(job, "time_hard_draws", lambda *_, s=seconds: s)
+            budget = ["--time-budget", "20", "--hard-share", "0.5"]
+            assert distill.main([*flags, *budget, "--dry-run"]) == 0
+            lines = capsys.readouterr().out.splitlines()
+            (own,) = (line for line in lines if line.startswith("hard draws"))
+            assert own.endswith(f", about {seconds / 60:.1f} minutes")
+        assert left[0] - left[1] == pytest.approx(300.0, abs=30.0)

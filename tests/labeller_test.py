@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_seconds_of_a_step(toy_dataset, monkeypatch):
 
     now = [0.0]
     monkeypatch.setattr(labeller.EvalTrainer, "train", train)
-    monkeypatch.setattr(labeller.time, "monotonic", lambda: now[-1])
+    monkeypatch.setattr(time, "monotonic", lambda: now[-1])
     seconds = time_labeller(toy_dataset)
     monkeypatch.undo()
     # The first call compiles and does not count.

@@ -38,7 +38,6 @@ def folder(tmp_path, monkeypatch):
             "`--workers` must be an integer >= 1. Received: --workers=0",
         ),
         (["--time-budget", "5"], "`--time-budget` has no meaning in a search"),
-        (["--difficulty", "5"], "`--difficulty` has no part in a search"),
         (["--distill-steps", "0"], "`distill_steps` must be an integer >= 1"),
         (["--max-trials", "0"], "`max_trials` must be an integer >= 1"),
         (["--omega-l", "0", "-1"], "`omega_l` must be a number >= 0"),

@@ -131,7 +131,7 @@ def build_card(directory, material):
 def _limits(metadata):
     """Returns the limits, one more where draws are not like the data."""
     config = metadata.get("config") or {}
-    if not (config.get("generation") or {}).get("difficulty"):
+    if not (config.get("generation") or {}).get("hard_share"):
         return _LIMITS
     limits = [_LIMITS, _HARD_DRAWS]
     # Until 2026-11-30 nothing was chosen.
@@ -161,10 +161,10 @@ def _recipe(metadata):
         config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
     generation = config.get("generation") or {}
     trained_with = training.get("trained_with") or {}
-    difficulty = generation.get("difficulty")
+    hard_share = generation.get("hard_share")
     reweighted_from = metadata.get("reweighted_from")
     if reweighted_from:
-        generation = {**generation, "difficulty": 0.0}
+        generation = {**generation, "hard_share": 0.0}
     config = {**config, "generation": {**generation, **trained_with}}
     words = ["python", "-m", "gdd_keras.distill"]
     changed = matching_defaults((config.get("networks") or {}).get("latents"))
@@ -182,7 +182,7 @@ def _recipe(metadata):
         commands.append(refit)
     if reweighted_from:
         reweight = ["python", "-m", "gdd_keras.reweight", "--model", "MODEL"]
-        reweight += _flag("difficulty", difficulty)
+        reweight += _flag("hard_share", hard_share)
         reweight += _flag(
             "labeller_steps", reweighted_from.get("labeller_steps")
         )

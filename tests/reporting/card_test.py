@@ -201,13 +201,13 @@ def test_recipe_of_refitted_latents(export, config, records, card_of):
 @pytest.mark.parametrize("chosen", [{}, {"num_chosen": 8192}])
 def test_recipe_of_hard_draws(chosen, export, config, records, card_of):
     folder = export(
-        config(generation={"difficulty": 40.0, "mixture_centres": 3}),
+        config(generation={"hard_share": 0.4, "mixture_centres": 3}),
         reweighted_from={
             "model": "saved_models/mnist/1",
             "digest": "0",
             "labeller_steps": 2000,
         },
-        training={"trained_with": {"difficulty": 5.0}},
+        training={"trained_with": {"hard_share": 0.3}},
         **chosen,
     )
     text = card_of(folder, records("mine", [0.8]))
@@ -216,10 +216,10 @@ def test_recipe_of_hard_draws(chosen, export, config, records, card_of):
     assert ("- Draws are near 8,192 chosen ones" in limits) == bool(chosen)
     commands = text.split("```sh\n")[1].split("\n```")[0].splitlines()
     trained, refitted, reweighted = commands
-    assert "--mixture-centres 3 --difficulty 5.0" in trained
-    assert refitted.endswith("--run RUN --difficulty 0.0")
+    assert "--mixture-centres 3 --hard-share 0.3" in trained
+    assert refitted.endswith("--run RUN --hard-share 0.0")
     assert reweighted == (
-        "python -m gdd_keras.reweight --model MODEL --difficulty 40.0 "
+        "python -m gdd_keras.reweight --model MODEL --hard-share 0.4 "
         "--labeller-steps 2000"
     )
 
@@ -228,7 +228,10 @@ def test_recipe_of_hard_draws(chosen, export, config, records, card_of):
 def test_recipe_of_an_export_made_again(
     trained_with, export, config, records, card_of
 ):
-    folder = export(config(), training={"trained_with": trained_with})
+    folder = export(
+        config(generation={"hard_share": 0.0}),
+        training={"trained_with": trained_with},
+    )
     text = card_of(folder, records("mine", [0.8]))
     assert "Hard images" not in text
     assert len(text.split("```sh\n")[1].split("\n```")[0].splitlines()) == 1
