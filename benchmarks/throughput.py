@@ -166,6 +166,8 @@ def _first_step():
         start = time.monotonic()
         command = subprocess.Popen(
             [sys.executable, "-m", "gdd_keras.distill", "--dataset", "digits"]
+            # The labeller of hard draws would come first, and its steps.
+            + ["--hard-share", "0"]
             + ["--run-dir", f"{folder}/run", "--saved-models", f"{folder}/out"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -487,8 +487,8 @@ class GenerationConfig(_Section):
         0.5,
         "Share of the draws that are chosen by how hard they are for networks "
         "that have seen little; the others are chosen evenly, and what a "
-        "labeller takes for another class never. 0 leaves draws as they are, "
-        "and needs no labeller.",
+        "labeller takes for another class hardly ever. 0 leaves draws as they "
+        "are, and needs no labeller.",
         minimum=0.0,
         below=1.0,
     )
@@ -515,7 +515,7 @@ class GenerationConfig(_Section):
 
 @dataclasses.dataclass(frozen=True)
 class LabellerConfig(_Section):
-    """The labeller, which gives the soft labels of an export."""
+    """The labeller: gives soft labels, and judges which draws are right."""
 
     labeller_steps: int = option(
         2000,

@@ -188,7 +188,7 @@ def check_reweighting(directory, metadata, hard_share):
     """
     generation = (metadata.get("config") or {}).get("generation") or {}
     earlier = generation.get("hard_share") or 0.0
-    if earlier or not hard_share:
+    if earlier or "num_chosen" in metadata or not hard_share:
         raise InputError(
             "`--hard-share` must be above 0, for a generator whose hard draws "
             f"are not favoured yet. Received: hard_share={hard_share:g}, and "
@@ -227,8 +227,9 @@ def train_judges(dataset, expert, seed=0, precision=None, verbose=0):
         if not np.isfinite(loss):
             raise RunError(
                 "A network that finds out which images are hard has a loss "
-                "that is not finite. Look at the data, or leave draws as they "
-                "are, `--hard-share 0`."
+                "that is not finite. Look at the data, or export a run that "
+                "is trained without: `python -m gdd_keras.refit --hard-share "
+                "0 --run`, and its folder."
             )
         beginners.append(network)
         if bar is not None:
@@ -313,6 +314,7 @@ def time_hard_draws(dataset, generate, noise_dim, precision=None):
         noise_dim: Integer.
         precision: As in `build_classifier`.
     """
+    begun = time.monotonic()
     network = build_labeller(dataset, precision=precision)
     trainer = _beginner_trainer(network, dataset, _TIMED_STEPS)
     seconds = _NUM_BEGINNERS * _BEGINNER_EPOCHS * trainer.time_epoch()
@@ -324,8 +326,12 @@ def time_hard_draws(dataset, generate, noise_dim, precision=None):
     _judged(draw, judges, numbers, 0)
     started = time.monotonic()
     _judged(draw, judges, numbers, 0)
+    judging = time.monotonic() - started
     batches = dataset.num_classes * math.ceil(NUM_CANDIDATES / len(numbers))
-    return seconds + batches * (time.monotonic() - started)
+    # Each network is built and compiled anew, for which this one took nearly
+    # all of its time.
+    building = _NUM_BEGINNERS * (time.monotonic() - begun)
+    return seconds + batches * judging + building
 
 
 def _beginner_trainer(network, dataset, epochs):

@@ -62,7 +62,7 @@ _STAGE_TITLES = {
 }
 # Of a time budget, their labeller included. Twelve minutes of training have
 # most of what an hour has (docs/experiments.md), hard draws more than the rest.
-_HARD_DRAWS_SHARE = 1.0 / 3.0
+_MOST_OF_BUDGET = 1.0 / 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ def distill_dataset(
     if "extras" not in run.state:
         extras = _time_extras(stages, config, dataset, run.state)
         run.save(extras=dataclasses.asdict(extras))
-    extras = _Extras(**run.state["extras"])
+    extras = _extras_of(run)
     asked, config = config, extras.within_budget(config)
     for line in _describe_labeller(extras, config, dataset, run.state):
         say(line)
@@ -149,7 +149,7 @@ def distill_dataset(
     if config.trains_labeller:
         # First, so that a time budget knows what is left for the rest.
         labeller = _labeller(run, config, dataset, say, verbose)
-    left = _budget_left(config, started, extras.hard_draws)
+    left = _budget_left(config, started, extras.kept)
     plans = _plans(run, stages, config, dataset, left)
     begun = run.state["stages"]
     for line in _describe(dataset, stages, plans, asked, begun, extras, score):
@@ -179,11 +179,14 @@ def distill_dataset(
     return _result(run)
 
 
-def refit_run(run, settings, saved_models="saved_models", dataset=None):
+def refit_run(
+    run, settings, saved_models="saved_models", dataset=None, verbose=0
+):
     """Exports a finished run once more, with other settings of generation.
 
     Fits the mixture of latents anew to what the run's encoder makes of the
-    training images; trains no generator, and leaves the run as it is.
+    training images, and chooses hard draws anew if there are to be any; trains
+    no generator, and leaves the run as it is.
 
     Args:
         run: `RunDirectory`, see `finished_run`.
@@ -191,6 +194,7 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
             run's.
         saved_models: As in `distill_dataset`.
         dataset: `Dataset`, or `None` to load what the run names.
+        verbose: 1 shows the progress of hard draws, 0 nothing.
 
     Returns:
         Version directory of the SavedModel, a `pathlib.Path`.
@@ -202,7 +206,7 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
     """
     before = run.config
     if "extras" in run.state:
-        before = _Extras(**run.state["extras"]).within_budget(before)
+        before = _extras_of(run).within_budget(before)
     trained = vars(before.generation)
     generation = dataclasses.replace(before.generation, **settings)
     trained_with = {
@@ -234,7 +238,7 @@ def refit_run(run, settings, saved_models="saved_models", dataset=None):
     )
     restore_trained(stage.trainer, run)
     generator = _drawing_generator(
-        stage.trainer, labeller, config, dataset, verbose=0
+        stage.trainer, labeller, config, dataset, verbose
     )
     return _write_export(
         generator, run, labeller, config, dataset, saved_models, trained_with
@@ -292,7 +296,7 @@ def estimate_cost(config, dataset, started, begun=None):
     stages = build_stages(config, dataset)
     extras = _time_extras(stages, config, dataset, begun)
     affordable = extras.within_budget(config)
-    kept = extras.hard_draws
+    kept = extras.kept
     if affordable.trains_labeller:
         kept += extras.labeller
     plans = plan_training(
@@ -316,17 +320,39 @@ class _Extras:
     Attributes:
         labeller: Of training it, before all else; 0 if there is one, or it is
             not needed.
-        hard_draws: Of choosing them, after all else; 0 if they are left out.
+        hard_draws: Of choosing them, after all else; 0 if nobody asked.
+        left_out: Whether they are left out, for the time budget.
     """
 
     labeller: float = 0.0
     hard_draws: float = 0.0
+    left_out: bool = False
+
+    @property
+    def kept(self):
+        """Seconds of a time budget to keep for the end."""
+        return 0.0 if self.left_out else self.hard_draws
+
+    def of_hard_draws(self, config):
+        """Returns the seconds that would be saved without them."""
+        labeller = 0.0 if config.generation.soft_labels else self.labeller
+        return self.hard_draws + labeller
 
     def within_budget(self, config):
         """Returns the config, without hard draws if they are left out."""
-        if self.hard_draws:
+        if not self.left_out:
             return config
         return make_config(base=config, hard_share=0.0)
+
+
+def _extras_of(run):
+    """Returns the `_Extras` in the state of a run."""
+    own = run.state["extras"]
+    return _Extras(
+        own.get("labeller") or 0.0,
+        own.get("hard_draws") or 0.0,
+        own.get("left_out") or False,
+    )
 
 
 def _time_extras(stages, config, dataset, begun):
@@ -350,16 +376,17 @@ def _time_extras(stages, config, dataset, begun):
         seconds = time_labeller(dataset, precision)
         labeller = config.labeller.labeller_steps * seconds
     if config.generation.hard_share:
+        generator = stages[0].trainer.deployed_generator
         hard_draws = time_hard_draws(
-            dataset, *_draws(stages[0].trainer.deployed_generator), precision
+            dataset, *_generate_function(generator), precision
         )
-        whole = hard_draws
-        if not config.generation.soft_labels:
-            whole += labeller
-        budget = config.run.time_budget
-        if budget is not None and whole > _HARD_DRAWS_SHARE * 60.0 * budget:
-            hard_draws = 0.0
-    return _Extras(labeller, hard_draws)
+    extras = _Extras(labeller, hard_draws)
+    budget = config.run.time_budget
+    if budget is None:
+        return extras
+    most = _MOST_OF_BUDGET * 60.0 * budget
+    left_out = hard_draws > 0.0 and extras.of_hard_draws(config) > most
+    return dataclasses.replace(extras, left_out=left_out)
 
 
 def _describe_labeller(extras, config, dataset, begun):
@@ -475,16 +502,16 @@ def _describe(dataset, stages, plans, config, begun, extras, score=True):
             f"{' by estimate' if plan.estimated else ''}, about "
             f"{left * plan.step_seconds / 60:.1f} minutes"
         )
-    hard_share = config.generation.hard_share
-    if extras.hard_draws:
+    if extras.left_out:
+        minutes = extras.of_hard_draws(config) / 60
         lines.append(
-            f"{describe_reweighting(hard_share)}, about "
-            f"{extras.hard_draws / 60:.1f} minutes"
+            f"hard draws: left out, since about {minutes:.1f} minutes would be "
+            f"more than {_MOST_OF_BUDGET:.0%} of the time budget"
         )
-    elif hard_share:
+    elif config.generation.hard_share:
         lines.append(
-            "hard draws: left out, they would take more than "
-            f"{_HARD_DRAWS_SHARE:.0%} of the time budget"
+            f"{describe_reweighting(config.generation.hard_share)}, about "
+            f"{extras.hard_draws / 60:.1f} minutes"
         )
     evaluation = config.evaluation
     if score and evaluation.num_seeds:
@@ -551,12 +578,12 @@ def _drawing_generator(trainer, labeller, config, dataset, verbose):
     if not hard_share:
         return generator
     say = print if verbose else _silent
-    say("\nhard draws")
+    say(f"\n{describe_reweighting(hard_share)}")
     precision = training_precision(config)
     seed = config.run.seed
     judges = train_judges(dataset, labeller, seed, precision, verbose)
     layer, wrong = choose_noise(
-        *_draws(generator),
+        *_generate_function(generator),
         dataset.num_classes,
         dataset.image_shape,
         judges,
@@ -568,8 +595,8 @@ def _drawing_generator(trainer, labeller, config, dataset, verbose):
     return with_chosen_noise(generator, layer)
 
 
-def _draws(generator):
-    """Returns a generator as a function of noise and labels, and its noise."""
+def _generate_function(generator):
+    """Returns a generator as `choose_noise` takes it, and its `noise_dim`."""
     return (
         lambda *inputs: generator(list(inputs), training=False),
         generator.input_shape[0][-1],

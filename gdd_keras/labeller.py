@@ -1,4 +1,7 @@
-"""The labeller: a small network, trained on real images, for soft labels."""
+"""The labeller: a small network, trained on real images.
+
+It gives soft labels, and judges which draws are right.
+"""
 
 import dataclasses
 import json
@@ -178,7 +181,13 @@ def label_model(model, dataset, config, output=None, verbose=1):
         fast_precision() if precision == "auto" else precision,
         verbose,
     )
-    generation = dataclasses.replace(config.generation, soft_labels=True)
+    # Its images stay, however the config would draw them.
+    earlier = (metadata.get("config") or {}).get("generation") or {}
+    generation = dataclasses.replace(
+        config.generation,
+        soft_labels=True,
+        hard_share=earlier.get("hard_share") or 0.0,
+    )
     config = dataclasses.replace(config, generation=generation)
     own = {"model": str(directory), "digest": model_digest(directory)}
     full = {

@@ -17,7 +17,8 @@ _DESCRIPTION = """\
 Export a finished run once more, with other settings of generation.
 
 Fits the mixture of latents anew to what the run's encoder makes of the
-training images, and writes the next version; trains no generator. More centres
+training images, chooses hard draws anew (minutes; `--hard-share 0` leaves them
+out), and writes the next version; trains no generator. More centres
 teach a classifier more, fewer keep less of single images: `evaluate --audit`
 tells how much. Settings that are not given are those of the run, whatever
 the defaults below; a labeller is the run's, or there is none.
@@ -51,7 +52,7 @@ def _run(arguments):
     check_can_be_made(saved_models, "`--saved-models`")
     with quiet_import():
         from gdd_keras.job import refit_run
-    version = refit_run(run, given_settings(arguments), saved_models)
+    version = refit_run(run, given_settings(arguments), saved_models, verbose=1)
     print(
         f"Wrote {version}, {read_metadata(version)['num_bytes']:,} bytes\n"
         f"next\n  python -m gdd_keras.evaluate --model v{version.name}="

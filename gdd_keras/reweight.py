@@ -8,8 +8,8 @@ from gdd_keras.cli import add_model_flag
 from gdd_keras.cli import add_version_flag
 from gdd_keras.cli import given_settings
 from gdd_keras.cli import run_command
+from gdd_keras.config import GenerationConfig
 from gdd_keras.config import make_config
-from gdd_keras.config import section_fields
 from gdd_keras.metadata import distillation_config
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
@@ -39,15 +39,10 @@ def _add_arguments(parser):
     add_model_flag(parser)
     add_version_flag(parser)
     # Of the section `generation` nothing else can be changed.
-    (default,) = (
-        field.default
-        for _, _, field, _ in section_fields()
-        if field.name == "hard_share"
-    )
     parser.add_argument(
         "--hard-share",
         type=float,
-        default=default,
+        default=GenerationConfig().hard_share,
         metavar="FLOAT",
         help="Share of the draws that are chosen by how hard they are for "
         "networks that have seen little; the others are chosen evenly. Above "

@@ -60,7 +60,8 @@ class RunDirectory:
         path: `pathlib.Path`.
         state: Dict of progress, as last saved: `stages` (name to `steps` done
             and whether it is `done`), `extras` (estimated seconds of
-            `labeller` and `hard_draws`), `plan`, `seconds`, `fingerprint`,
+            `labeller` and `hard_draws`, and whether these are
+            `left_out`), `plan`, `seconds`, `fingerprint`,
             `labeller` (its accuracy on held-out images) and
             `labeller_seconds`, `export`, `scores` (of single networks),
             `summary` (of all), `done`.
@@ -332,18 +333,21 @@ def open_run(
 
 
 def finished_run(path):
-    """Returns the `RunDirectory` of a run that has been trained and exported.
+    """Returns the `RunDirectory` of a run that has been trained.
+
+    It may lack its export, if that or the hard draws in it failed.
 
     Args:
         path: Its folder.
 
     Raises:
-        InputError: If there is no run, or one that is not finished.
+        InputError: If there is no run, or one whose training is not finished.
     """
     path = pathlib.Path(path)
     run = RunDirectory(path, _known_config(path, "--run"))
-    stages = run.state["stages"].values()
-    if "export" not in run.state or not all(s["done"] for s in stages):
+    done = [stage["done"] for stage in run.state["stages"].values()]
+    expected = 1 if run.config.matching.distill_steps == 0 else 2
+    if len(done) < expected or not all(done):
         raise InputError(
             f"`--run` must be a run that is finished. Received: {path}, which "
             "is not. Continue it first: `python -m gdd_keras.distill --config "
@@ -486,6 +490,7 @@ def _read_state(path):
     extras = state.object("extras", {})
     extras.get("labeller", float, 0.0, minimum=0)
     extras.get("hard_draws", float, 0.0, minimum=0)
+    extras.get("left_out", bool, False)
     for stage in state.named("stages").values():
         if stage.get("done", bool):
             stage.get("steps", int, minimum=0)

@@ -326,9 +326,13 @@ def test_the_time_is_that_of_all_steps_and_batches(monkeypatch):
 
     monkeypatch.setattr(difficulty, "_judged", judged)
     dataset = load_dataset(DataConfig())
+    started = time.monotonic()
     seconds = time_hard_draws(dataset, one_pixel(), NOISE_DIM)
-    # Three beginners of 1000 epochs, and two batches of each of ten classes.
-    assert seconds == pytest.approx(3 * 1000 * 0.002 + 20 * 0.1, abs=0.5)
+    elapsed = time.monotonic() - started
+    # Three beginners of 1000 epochs, two batches of each of ten classes, and
+    # to build each beginner as long as this took.
+    expected = 3 * 1000 * 0.002 + 20 * 0.1 + 3 * elapsed
+    assert seconds == pytest.approx(expected, abs=0.5)
     assert sizes == [500, 500]
 
 
@@ -422,8 +426,16 @@ class TestRun:
             *("--run-dir", "run", "--labeller-steps", "3"),
         ]
 
-    def test_distil_and_refit(self, flags, tmp_path):
-        assert distill.main([*flags, "--hard-share", "0.5"]) == 0
+    def test_distil_and_refit(self, flags, tmp_path, monkeypatch):
+        flags = [*flags, "--hard-share", "0.5"]
+
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(job, "choose_noise", interrupt)
+            assert distill.main(flags) == 130
+        assert distill.main(flags) == 0
         assert refit.main(["--run", "run", "--hard-share", "0"]) == 0
         assert refit.main(["--run", "run"]) == 0
         models = [tmp_path / "saved_models" / "digits" / n for n in "123"]
@@ -448,45 +460,57 @@ class TestRun:
     ):
         flags = [*flags, "--hard-share", "0.5", "--time-budget", "0.2"]
         flags.remove("--quiet")
-        seconds = {"time_hard_draws": 4.1}
-        monkeypatch.setattr(
-            job, "time_hard_draws", lambda *_: seconds["time_hard_draws"]
+        # Twelve seconds in all, and three steps of a labeller.
+        monkeypatch.setattr(job, "time_hard_draws", lambda *_: 3.0)
+        monkeypatch.setattr(job, "time_labeller", lambda *_: 0.5)
+        message = (
+            "hard draws: left out, since about 0.1 minutes would be more than "
+            "33% of the time budget"
         )
-        message = "left out, they would take more than 33% of the time budget"
+        # A labeller that is trained anyway does not count.
+        assert distill.main([*flags, "--dry-run", "--soft-labels"]) == 0
+        printed = capsys.readouterr().out
+        assert "left out" not in printed
+        assert "hard draws: a share of 0.5" in printed
         assert distill.main([*flags, "--dry-run"]) == 0
         assert message in capsys.readouterr().out
         assert distill.main(flags) == 0
         printed = capsys.readouterr().out
         assert message in printed
-        assert "labeller" not in printed
+        assert "labeller:" not in printed
         metadata = read_metadata("saved_models/digits/1")
         assert metadata["config"]["generation"]["hard_share"] == 0.0
         assert "num_chosen" not in metadata
         # So the run has none either, whatever its config asks for.
         assert refit.main(["--run", "run"]) == 0
-        # The labeller's few steps make the difference.
-        seconds["time_hard_draws"] = 2.0
-        assert distill.main([*flags, "--dry-run"]) == 0
-        printed = capsys.readouterr().out
-        assert message not in printed
-        assert "hard draws: a share of 0.5" in printed
 
     def test_a_budget_keeps_the_time_of_hard_draws(
         self, flags, monkeypatch, capsys
     ):
         left = []
 
-        def plan_training(stages, config, dataset, seconds_left):
+        def plan_training(stages, config, dataset, seconds_left, **_):
             left.append(seconds_left())
-            return plan(stages, config, dataset, num_timed=1)
+            return plan(stages, config, dataset, seconds_left, num_timed=1)
+
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
 
         plan = job.plan_training
         monkeypatch.setattr(job, "plan_training", plan_training)
+        flags = [*flags, "--time-budget", "20", "--hard-share", "0.5"]
         for seconds in (0.6, 300.6):
             monkeypatch.setattr(job, "time_hard_draws", lambda *_, s=seconds: s)
-            budget = ["--time-budget", "20", "--hard-share", "0.5"]
-            assert distill.main([*flags, *budget, "--dry-run"]) == 0
+            assert distill.main([*flags, "--dry-run"]) == 0
             lines = capsys.readouterr().out.splitlines()
             (own,) = (line for line in lines if line.startswith("hard draws"))
             assert own.endswith(f", about {seconds / 60:.1f} minutes")
+        monkeypatch.setattr(job, "train_stage", interrupt)
+        assert distill.main(flags) == 130
         assert left[0] - left[1] == pytest.approx(300.0, abs=30.0)
+        assert left[0] - left[2] == pytest.approx(300.0, abs=30.0)
+        # Timed once, as long as the run goes on.
+        monkeypatch.setattr(job, "time_hard_draws", pytest.fail)
+        assert distill.main(flags) == 130
+        state = json.loads(pathlib.Path("run/state.json").read_text())
+        assert state["extras"]["hard_draws"] == 300.6

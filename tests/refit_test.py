@@ -194,12 +194,19 @@ def test_no_run(tmp_path, capsys):
 
 
 def test_unfinished_run(run, tmp_path, capsys):
-    change_state(run, lambda state: state.update(done=False, export=None))
+    change_state(run, lambda state: state["stages"].pop("distill"))
     before = files(tmp_path)
     message = refused(capsys, "--run", "run", "--mixture-centres", "1")
     assert "must be a run that is finished" in message
     assert "distill --config run/config.json --run-dir run" in message
     assert files(tmp_path) == before
+
+
+def test_a_trained_run_without_an_export(run, tmp_path):
+    # As one whose hard draws failed.
+    change_state(run, lambda state: state.update(done=False, export=None))
+    assert main(["--run", "run", "--saved-models", "again"]) == 0
+    assert (tmp_path / "again" / "digits" / "1" / "saved_model.pb").exists()
 
 
 def test_labeller_that_the_run_does_not_have(run, tmp_path, capsys):

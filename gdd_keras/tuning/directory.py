@@ -22,8 +22,9 @@ __all__ = ["Search", "is_search", "open_search", "read_search"]
 _SETTINGS = "search.json"
 _KIND = "gdd_keras.search"
 _FORMAT = 1
-# How far a search goes does not make it another one.
-_MAY_CHANGE = ("max_trials",)
+# How far a search goes does not make it another one, nor what its trials do not
+# depend on: they are scored on draws as they are.
+_MAY_CHANGE = ("max_trials", "hard_share")
 
 
 @dataclasses.dataclass(frozen=True)
