@@ -60,8 +60,8 @@ _STAGE_TITLES = {
     "cgan": "stage 1, conditional GAN",
     "distill": "stage 2, matching",
 }
-# Of a time budget, their labeller included. Twelve minutes of training have
-# most of what an hour has (docs/experiments.md), hard draws more than the rest.
+# Of a time budget, their labeller included: the last third of a training gains
+# less than hard draws do (docs/results.md), but there has to be a training.
 _MOST_OF_BUDGET = 1.0 / 3.0
 
 
