@@ -138,7 +138,7 @@ def distill_dataset(
     if check_same_data(run, dataset, allow_changed_data):
         say("the data changed since this run was started; going on")
     stages = build_stages(config, dataset)
-    if "extras" not in run.state:
+    if config.trains_labeller and "extras" not in run.state:
         extras = _time_extras(stages, config, dataset, run.state)
         run.save(extras=dataclasses.asdict(extras))
     extras = _extras_of(run)
@@ -204,9 +204,7 @@ def refit_run(
             or the data changed.
         RunError: If its last checkpoint cannot be read.
     """
-    before = run.config
-    if "extras" in run.state:
-        before = _extras_of(run).within_budget(before)
+    before = _extras_of(run).within_budget(run.config)
     trained = vars(before.generation)
     generation = dataclasses.replace(before.generation, **settings)
     trained_with = {
@@ -347,7 +345,7 @@ class _Extras:
 
 def _extras_of(run):
     """Returns the `_Extras` in the state of a run."""
-    own = run.state["extras"]
+    own = run.state.get("extras", {})
     return _Extras(
         own.get("labeller") or 0.0,
         own.get("hard_draws") or 0.0,
