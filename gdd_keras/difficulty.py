@@ -25,6 +25,7 @@ from gdd_keras.inference import keras_function
 from gdd_keras.labeller import build_labeller
 from gdd_keras.labeller import train_labeller
 from gdd_keras.metadata import find_version
+from gdd_keras.metadata import hard_share_of
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.networks import fast_precision
@@ -186,8 +187,7 @@ def check_reweighting(directory, metadata, hard_share):
     Raises:
         InputError: Saying what is wrong.
     """
-    generation = (metadata.get("config") or {}).get("generation") or {}
-    earlier = generation.get("hard_share") or 0.0
+    earlier = hard_share_of(metadata)
     if earlier or "num_chosen" in metadata or not hard_share:
         raise InputError(
             "`--hard-share` must be above 0, for a generator whose hard draws "

@@ -383,8 +383,9 @@ def _time_extras(stages, config, dataset, begun):
     if budget is None:
         return extras
     most = _MOST_OF_BUDGET * 60.0 * budget
-    left_out = hard_draws > 0.0 and extras.of_hard_draws(config) > most
-    return dataclasses.replace(extras, left_out=left_out)
+    return dataclasses.replace(
+        extras, left_out=extras.of_hard_draws(config) > most
+    )
 
 
 def _describe_labeller(extras, config, dataset, begun):

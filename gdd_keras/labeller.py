@@ -23,6 +23,7 @@ from gdd_keras.evaluation.training import progress_bar
 from gdd_keras.inference import exported_network
 from gdd_keras.inference import keras_classifier
 from gdd_keras.metadata import find_version
+from gdd_keras.metadata import hard_share_of
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.metadata import recorded_scores
@@ -182,11 +183,10 @@ def label_model(model, dataset, config, output=None, verbose=1):
         verbose,
     )
     # Its images stay, however the config would draw them.
-    earlier = (metadata.get("config") or {}).get("generation") or {}
     generation = dataclasses.replace(
         config.generation,
         soft_labels=True,
-        hard_share=earlier.get("hard_share") or 0.0,
+        hard_share=hard_share_of(metadata),
     )
     config = dataclasses.replace(config, generation=generation)
     own = {"model": str(directory), "digest": model_digest(directory)}

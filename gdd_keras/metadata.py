@@ -26,6 +26,7 @@ __all__ = [
     "distillation_config",
     "find_version",
     "gives_soft_labels",
+    "hard_share_of",
     "method_name",
     "model_digest",
     "read_metadata",
@@ -145,6 +146,16 @@ def method_name(config):
     if not steps or not (omega_g or omega_l):
         return "gan"
     return "gdd" if omega_l else "dim"
+
+
+def hard_share_of(metadata):
+    """Returns the share of hard draws of an export, 0 if they are not favoured.
+
+    Args:
+        metadata: As from `read_metadata`; the config may be absent.
+    """
+    generation = (metadata.get("config") or {}).get("generation") or {}
+    return generation.get("hard_share") or 0.0
 
 
 def gives_soft_labels(metadata):

@@ -10,6 +10,7 @@ from gdd_keras.config import with_former_settings
 from gdd_keras.files import write_text
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import gives_soft_labels
+from gdd_keras.metadata import hard_share_of
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.reporting import properties
@@ -130,8 +131,7 @@ def build_card(directory, material):
 
 def _limits(metadata):
     """Returns the limits, one more where draws are not like the data."""
-    config = metadata.get("config") or {}
-    if not (config.get("generation") or {}).get("hard_share"):
+    if not hard_share_of(metadata):
         return _LIMITS
     limits = [_LIMITS, _HARD_DRAWS]
     # Until 2026-11-30 nothing was chosen.
@@ -161,7 +161,6 @@ def _recipe(metadata):
         config = {**config, "cgan": {**config["cgan"], "cgan_steps": steps}}
     generation = config.get("generation") or {}
     trained_with = training.get("trained_with") or {}
-    hard_share = generation.get("hard_share")
     reweighted_from = metadata.get("reweighted_from")
     if reweighted_from:
         generation = {**generation, "hard_share": 0.0}
@@ -182,7 +181,7 @@ def _recipe(metadata):
         commands.append(refit)
     if reweighted_from:
         reweight = ["python", "-m", "gdd_keras.reweight", "--model", "MODEL"]
-        reweight += _flag("hard_share", hard_share)
+        reweight += _flag("hard_share", hard_share_of(metadata))
         reweight += _flag(
             "labeller_steps", reweighted_from.get("labeller_steps")
         )
