@@ -110,7 +110,10 @@ def world(tmp_path_factory):
     RunDirectory(folder / "run", config).save(fingerprint="0")
     RunDirectory(folder / "finished", config).save(
         fingerprint=dataset.fingerprint,
-        stages={"cgan": {"first_step": 0, "steps": 8, "done": True}},
+        stages={
+            "cgan": {"first_step": 0, "steps": 8, "done": True},
+            "distill": {"first_step": 8, "steps": 4, "done": True},
+        },
         export="model/1",
     )
     return folder
