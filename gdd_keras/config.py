@@ -768,7 +768,6 @@ PRESETS = {
         "distill_steps": 4,
         "steps_per_epoch": 4,
         "steps_per_execution": 1,
-        "pool": POOL_NETWORKS,
         "pool_redraw_steps": 2,
         "num_seeds": 1,
         "ipc": 1,

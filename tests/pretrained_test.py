@@ -94,8 +94,11 @@ def test_example_of_the_readme(dataset, monkeypatch, capsys):
     section = (ROOT / "README.md").read_text().split("\n## Pretrained\n")[1]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     monkeypatch.chdir(ROOT)
+    # A fifth of its steps: the same code, and enough to see that it learns.
+    steps = "steps_per_epoch=500"
+    assert code.count(steps) == 1
     found = {}
-    exec(code, found)
+    exec(code.replace(steps, "steps_per_epoch=100"), found)
     real = dataset("fashion_mnist").validation
     predicted = found["classifier"].predict(real.images[:], verbose=0)
-    assert np.mean(predicted.argmax(-1) == real.labels) > 0.78
+    assert np.mean(predicted.argmax(-1) == real.labels) > 0.75

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import shutil
 
 import pytest
 import tensorflow as tf
@@ -32,37 +34,58 @@ def config(own_networks):
     )
 
 
+@pytest.fixture(scope="module")
+def dataset(toy_dataset):
+    """Has no test split: nothing of a search may touch one."""
+    return dataclasses.replace(toy_dataset, test=None)
+
+
+def open_in(folder, config, space=None, **tuning):
+    tuning = {
+        "tuner": "grid",
+        "trial_networks": 2,
+        "trial_ipc": 2,
+        "trial_epochs": 4,
+        **tuning,
+    }
+    space = space or {"omega_l": (0.0, 0.1)}
+    return open_search(config, TuningConfig(**tuning), space, "toy", folder)
+
+
+@pytest.fixture(scope="module")
+def stage_1(config, dataset, tmp_path_factory):
+    """Folder of a stage 1 that is trained, to copy."""
+    search = open_in(tmp_path_factory.mktemp("trained") / "search", config)
+    train_stage_1(search, dataset, verbose=0)
+    return search.stage_1
+
+
 @pytest.fixture
-def search(config, tmp_path):
-    def open_with(space=None, config=config, **tuning):
-        tuning = {
-            "tuner": "grid",
-            "trial_networks": 2,
-            "trial_ipc": 2,
-            "trial_epochs": 4,
-            **tuning,
-        }
-        return open_search(
-            config,
-            TuningConfig(**tuning),
-            space or {"omega_l": (0.0, 0.1)},
-            "toy",
-            tmp_path / "search",
-        )
+def search(config, stage_1, tmp_path):
+    """Function that opens a search whose stage 1 is done."""
+
+    def open_with(space=None, **tuning):
+        search = open_in(tmp_path / "search", config, space, **tuning)
+        shutil.copytree(stage_1, search.stage_1)
+        return search
 
     return open_with
 
 
 def run(search, dataset, monkeypatch):
     monkeypatch.setattr(trials, "load_dataset", lambda *_: dataset)
-    train_stage_1(search, dataset, verbose=0)
     run_trials(search, verbose=0)
     return read_trials(search)
 
 
-def test_trials_share_stage_1(search, toy_dataset, monkeypatch, capfd):
+def test_stage_1_is_trained_once(search, dataset, monkeypatch):
+    monkeypatch.setattr(trials, "train_stage", None)
+    train_stage_1(search(), dataset, verbose=0)
+
+
+def test_trials_share_stage_1(search, dataset, monkeypatch, capfd):
     search = search(trial_repeats=2)
-    done = run(search, toy_dataset, monkeypatch)
+    done = run(search, dataset, monkeypatch)
     assert capfd.readouterr() == ("", "")
     assert [t.values["omega_l"] for t in done] == [0.0, 0.1]
     for trial in done:
@@ -85,21 +108,12 @@ def test_trials_share_stage_1(search, toy_dataset, monkeypatch, capfd):
             assert not (folder / "checkpoints").exists()
 
 
-def test_test_split_is_not_touched(search, toy_dataset, monkeypatch):
-    import dataclasses
-
-    without = dataclasses.replace(toy_dataset, test=None)
-    done = run(search({"omega_l": (0.0, 0.1)}), without, monkeypatch)
-    assert [trial.status for trial in done] == ["COMPLETED"] * 2
-
-
 def test_hyperband_continues_from_its_checkpoint(
-    search, toy_dataset, monkeypatch
+    search, dataset, monkeypatch
 ):
     space = {"omega_l": (0.0, 0.1)}
     search = search(space, trial_networks=1)
-    train_stage_1(search, toy_dataset, verbose=0)
-    model = DistillationHyperModel(search, toy_dataset)
+    model = DistillationHyperModel(search, dataset)
     trained = []
     train = training.ConditionalGAN.fit
 
@@ -123,10 +137,9 @@ def test_hyperband_continues_from_its_checkpoint(
         )
 
 
-def test_trial_goes_on_where_it_was_killed(search, toy_dataset, monkeypatch):
+def test_trial_goes_on_where_it_was_killed(search, dataset, monkeypatch):
     search = search()
-    train_stage_1(search, toy_dataset, verbose=0)
-    model = DistillationHyperModel(search, toy_dataset)
+    model = DistillationHyperModel(search, dataset)
     whole = model.fit(None, search.config, "whole")
     save = RunDirectory.save
 
@@ -152,9 +165,9 @@ def test_trial_goes_on_where_it_was_killed(search, toy_dataset, monkeypatch):
     assert epochs == [1]
 
 
-def test_diverged_trial_fails_alone(search, toy_dataset, monkeypatch, capfd):
+def test_diverged_trial_fails_alone(search, dataset, monkeypatch, capfd):
     space = {"distill_learning_rate": (1e30, 1e-4)}
-    failed, done = run(search(space), toy_dataset, monkeypatch)
+    failed, done = run(search(space), dataset, monkeypatch)
     assert (failed.status, done.status) == ("FAILED", "COMPLETED")
     assert "became" in failed.failure and failed.accuracies == []
     assert capfd.readouterr() == ("", "")
@@ -180,14 +193,14 @@ FULL_DISK = tf.errors.ResourceExhaustedError(
     ],
 )
 def test_what_ends_a_search(
-    error, raised, message, search, toy_dataset, monkeypatch
+    error, raised, message, search, dataset, monkeypatch
 ):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(DistillationHyperModel, "fit", fail)
     with pytest.raises(raised, match=message):
-        run(search(), toy_dataset, monkeypatch)
+        run(search(), dataset, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -197,40 +210,38 @@ def test_what_ends_a_search(
         tf.errors.ResourceExhaustedError(None, None, "out of memory"),
     ],
 )
-def test_what_fails_a_trial(error, search, toy_dataset, monkeypatch):
+def test_what_fails_a_trial(error, search, dataset, monkeypatch):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(DistillationHyperModel, "fit", fail)
-    done = run(search(), toy_dataset, monkeypatch)
+    done = run(search(), dataset, monkeypatch)
     assert [trial.status for trial in done] == ["FAILED"] * 2
     assert done[0].failure == str(error)
 
 
-def test_wrong_layer_is_refused_before_stage_1(search, config, toy_dataset):
+def test_wrong_layer_is_refused_before_stage_1(config, dataset, tmp_path):
     config = make_config(base=config, local_layer="block_9")
+    search = open_in(tmp_path / "search", config)
     with pytest.raises(InputError, match="block_9"):
-        train_stage_1(search(config=config), toy_dataset, verbose=0)
+        train_stage_1(search, dataset, verbose=0)
 
 
-def test_other_data_is_refused(search, toy_dataset):
-    import dataclasses
-
+def test_other_data_is_refused(search, dataset):
     search = search()
-    train_stage_1(search, toy_dataset, verbose=0)
-    other = dataclasses.replace(toy_dataset, fingerprint="9")
+    other = dataclasses.replace(dataset, fingerprint="9")
     model = DistillationHyperModel(search, other)
     with pytest.raises(InputError, match="fingerprint"):
         model.fit(None, search.config, "0")
 
 
 def test_worker_ends_when_its_memory_has_grown(
-    search, toy_dataset, monkeypatch
+    search, dataset, monkeypatch
 ):
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-0")
-    tuner = make_tuner(search(), toy_dataset, verbose=0)
+    tuner = make_tuner(search(), dataset, verbose=0)
     memory = iter([900, 1400, 1401])
     monkeypatch.setattr(trials, "_memory_mb", lambda: next(memory))
     monkeypatch.setattr(tuner.oracle, "end_trial", lambda trial: None)
