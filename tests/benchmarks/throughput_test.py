@@ -1,9 +1,11 @@
+import functools
 import json
 
 import pytest
 
 from benchmarks import throughput
 from benchmarks.cases import make_cases
+from gdd_keras.config import make_config
 from gdd_keras.networks import count_multiply_adds
 
 
@@ -20,6 +22,9 @@ def test_parts_and_their_figures(tmp_path, capsys, monkeypatch):
         lambda: pytest.fail("only what was asked for"),
     )
     # Large networks take long, and are the same code.
+    monkeypatch.setattr(
+        "benchmarks.cases.make_config", functools.partial(make_config, "tiny")
+    )
     cases = [c for c in make_cases(["float32"]) if "DiM" not in c[0]]
     monkeypatch.setattr("benchmarks.cases.make_cases", lambda _: cases)
     arguments += ["--seconds", "0.1", "--output", str(output)]
