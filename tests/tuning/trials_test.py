@@ -108,9 +108,7 @@ def test_trials_share_stage_1(search, dataset, monkeypatch, capfd):
             assert not (folder / "checkpoints").exists()
 
 
-def test_hyperband_continues_from_its_checkpoint(
-    search, dataset, monkeypatch
-):
+def test_hyperband_continues_from_its_checkpoint(search, dataset, monkeypatch):
     space = {"omega_l": (0.0, 0.1)}
     search = search(space, trial_networks=1)
     model = DistillationHyperModel(search, dataset)
@@ -235,9 +233,7 @@ def test_other_data_is_refused(search, dataset):
         model.fit(None, search.config, "0")
 
 
-def test_worker_ends_when_its_memory_has_grown(
-    search, dataset, monkeypatch
-):
+def test_worker_ends_when_its_memory_has_grown(search, dataset, monkeypatch):
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-0")
