@@ -15,6 +15,7 @@ from gdd_keras.partial_sets import PartialSet
 from gdd_keras.set_formats import DESCRIPTION_NAME
 from gdd_keras.set_formats import NPZ_NAME
 from gdd_keras.set_formats import DistilledSet
+from gdd_keras.set_formats import check_selection
 from gdd_keras.set_formats import check_set
 from gdd_keras.set_formats import check_soft_labels
 from gdd_keras.set_formats import description
@@ -37,11 +38,13 @@ def write_distilled_set(
     progress=None,
     num_shards=None,
     soft_labels=False,
+    selection="random",
 ):
     """Generates `ipc` images of every class and writes them as files.
 
     Images, labels and their order are those of
-    `generator.as_dataset(ipc, seed)` in every format; `tfds.ImageFolder` alone
+    `generator.as_dataset(ipc, seed)` in every format, or those of
+    `gdd_keras.typical.typical_images`; `tfds.ImageFolder` alone
     shuffles what it reads. Beside the data lies `distilled_set.json` with the
     class names, the seed and where the images came from. The directory appears
     only when it is complete; of an interrupted `tfrecord` or `tfds`, complete
@@ -64,6 +67,7 @@ def write_distilled_set(
             for every 10,000 images.
         soft_labels: Whether `npz` also gets `soft_labels`, float32 `(n,
             num_classes)`, see `DistilledGenerator.soft_labels`.
+        selection: `random`, or for `npz` and `png` `typical`.
 
     Returns:
         A `DistilledSet`.
@@ -74,6 +78,7 @@ def write_distilled_set(
     """
     check_set(set_format, generator.image_shape[-1], num_shards)
     check_soft_labels(soft_labels, set_format, generator.metadata)
+    check_selection(selection, set_format, ipc)
     ipc = checked_integer("ipc", ipc, 1, 2**40)
     seed = checked_integer("seed", seed, 0, 2**63 - 1)
     if set_format in SHARDED_FORMATS:
@@ -90,9 +95,7 @@ def write_distilled_set(
             sharded.write_missing(generator, progress)
             return sharded.finish()
     directory = pathlib.Path(directory)
-    source = _Source(
-        generator, ipc * generator.num_classes, seed, progress, soft_labels
-    )
+    source = _Source(generator, ipc, seed, progress, soft_labels, selection)
     with files.new_directory(directory) as temporary:
         _WRITERS[set_format](source, temporary)
         files.write_json(
@@ -104,6 +107,7 @@ def write_distilled_set(
                 set_format,
                 seed,
                 soft_labels,
+                selection,
             ),
         )
         num_bytes = sum(
@@ -124,10 +128,12 @@ def write_distilled_set(
 class _Source:
     """The images of a set in chunks, with progress."""
 
-    def __init__(self, generator, num_images, seed, progress, soft_labels):
+    def __init__(self, generator, ipc, seed, progress, soft_labels, selection):
         self.class_names = generator.class_names
         self.image_shape = generator.image_shape
-        self.num_images = num_images
+        self.num_images = ipc * generator.num_classes
+        self._ipc = ipc
+        self._is_typical = selection == "typical"
         # Function from images to soft labels, or `None`.
         self.classify = generator.soft_labels if soft_labels else None
         self._generator = generator
@@ -136,6 +142,10 @@ class _Source:
 
     def chunks(self):
         """Yields `(number of the first image, images, labels)`."""
+        if self._is_typical:
+            labels = self._generator.balanced_labels(self._ipc)
+            yield 0, self._typical_images(), labels
+            return
         start = 0
         for images, labels in image_chunks(
             self._generator, range(self.num_images), self._seed
@@ -144,6 +154,15 @@ class _Source:
             start += len(labels)
             if self._progress is not None:
                 self._progress(start, self.num_images)
+
+    def _typical_images(self):
+        from gdd_keras.typical import typical_images
+
+        def progress(done, total):
+            if self._progress is not None:
+                self._progress(self.num_images * done // total, self.num_images)
+
+        return typical_images(self._generator, self._ipc, self._seed, progress)
 
     def png_images(self):
         """Yields `(number, PNG bytes, label)`."""

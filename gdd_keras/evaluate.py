@@ -90,10 +90,11 @@ def _add_arguments(parser):
         "--selection",
         nargs="+",
         default=["random"],
-        choices=("random", "herding", "k_center"),
+        choices=("random", "typical", "herding", "k_center"),
         metavar="NAME",
         help="Which of many generated candidates the protocol `fixed` keeps: "
-        "random, herding, k_center. Default: random.",
+        "random, typical (what `generate --selection typical` writes), "
+        "herding, k_center. Default: random.",
     )
     parser.add_argument(
         "--full-size",

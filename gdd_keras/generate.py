@@ -17,7 +17,10 @@ from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
+from gdd_keras.selection import MAX_TYPICAL
 from gdd_keras.set_formats import FORMATS
+from gdd_keras.set_formats import SELECTIONS
+from gdd_keras.set_formats import check_selection
 from gdd_keras.set_formats import check_set
 from gdd_keras.set_formats import check_soft_labels
 from gdd_keras.shards import MAX_SHARDS
@@ -36,6 +39,10 @@ Example:
 
 The same model and seed give the same images; the images of a smaller --ipc
 are the first ones of a larger.
+
+Of few images, typical ones teach a classifier more:
+  python -m gdd_keras.generate --model saved_models/digits --ipc 1 \\
+      --selection typical --output digits_1
 
 Very large sets are written by several processes or machines with Apache Beam
 (pip install gdd-keras[beam]). With --runner, every option of Beam is taken:
@@ -102,6 +109,14 @@ def _add_arguments(parser):
         default=0,
         metavar="N",
         help="Another seed gives other images. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--selection",
+        choices=SELECTIONS,
+        default="random",
+        help="npz and png: random draws, or typical ones out of 2,000 for "
+        f"each class, up to {MAX_TYPICAL} of them, of which fewer are "
+        "needed. Default: %(default)s.",
     )
     parser.add_argument(
         "--shards",
@@ -184,6 +199,7 @@ def _write_here(arguments):
             progress=_progress(arguments.quiet),
             num_shards=arguments.shards,
             soft_labels=arguments.soft_labels,
+            selection=arguments.selection,
         )
 
 
@@ -215,6 +231,7 @@ def _check_set(arguments, metadata):
     shape, num_classes = metadata["image_shape"], metadata["num_classes"]
     check_set(arguments.format, shape[-1])
     check_soft_labels(arguments.soft_labels, arguments.format, metadata)
+    check_selection(arguments.selection, arguments.format, arguments.ipc)
     if arguments.format in SHARDED_FORMATS:
         num_images = arguments.ipc * num_classes
         make_plan(arguments.format, num_images, num_shards=arguments.shards)

@@ -6,13 +6,16 @@ import pathlib
 from gdd_keras.config import InputError
 from gdd_keras.metadata import SOFT_LABELS_ADVICE
 from gdd_keras.metadata import gives_soft_labels
+from gdd_keras.selection import check_typical
 from gdd_keras.shards import SHARDED_FORMATS
 
 __all__ = [
     "DESCRIPTION_NAME",
     "FORMATS",
     "NPZ_NAME",
+    "SELECTIONS",
     "DistilledSet",
+    "check_selection",
     "check_set",
     "check_soft_labels",
     "description",
@@ -20,6 +23,7 @@ __all__ = [
 ]
 
 FORMATS = ("npz", "png", *SHARDED_FORMATS)
+SELECTIONS = ("random", "typical")
 DESCRIPTION_NAME = "distilled_set.json"
 NPZ_NAME = "distilled.npz"
 
@@ -102,8 +106,40 @@ def check_soft_labels(soft_labels, set_format, metadata):
         )
 
 
+def check_selection(selection, set_format, ipc):
+    """Checks that a selection is known, and that a format holds it.
+
+    Args:
+        selection: One of `SELECTIONS`.
+        set_format: One of `FORMATS`.
+        ipc: Images per class.
+
+    Raises:
+        InputError: If it cannot be had.
+    """
+    if selection not in SELECTIONS:
+        raise InputError(
+            f"`selection` must be one of {', '.join(SELECTIONS)}. Received: "
+            f"selection={selection}."
+        )
+    if selection == "random":
+        return
+    if set_format in SHARDED_FORMATS:
+        raise InputError(
+            "Typical images are written to `npz` or `png` alone. Received: "
+            f"format={set_format}. Choose one of them, or random images."
+        )
+    check_typical(ipc)
+
+
 def description(
-    generator_path, metadata, ipc, set_format, seed, soft_labels=False
+    generator_path,
+    metadata,
+    ipc,
+    set_format,
+    seed,
+    soft_labels=False,
+    selection="random",
 ):
     """Returns the content of `distilled_set.json`.
 
@@ -114,6 +150,7 @@ def description(
         set_format: One of `FORMATS`.
         seed: Seed of the images.
         soft_labels: Whether the set also holds them.
+        selection: One of `SELECTIONS`.
     """
     return {
         "format": set_format,
@@ -123,6 +160,7 @@ def description(
         "num_images": ipc * metadata["num_classes"],
         "seed": seed,
         "soft_labels": soft_labels,
+        "selection": selection,
         "generator": str(generator_path),
         "fingerprint": metadata.get("fingerprint"),
         "versions": metadata["versions"],

@@ -126,6 +126,7 @@ def test_format_opens_again(generator, tmp_path, set_format):
     assert description["seed"] == 3
     assert description["fingerprint"] == "abc"
     assert description["soft_labels"] is False
+    assert description["selection"] == "random"
     assert [path.name for path in target.parent.iterdir()] == ["set"]
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from gdd_keras import generate
+from gdd_keras import typical
 from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.generator_api import load_generator
 
@@ -110,6 +112,34 @@ def test_more_shards_than_images(tiny_saved_model, tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--format", "tfds"),
+            "Typical images are written to `npz` or `png` alone. Received: "
+            "format=tfds. Choose one of them, or random images.",
+        ),
+        (
+            ("--format=tfrecord", "--runner=DirectRunner"),
+            "written to `npz` or `png` alone. Received: format=tfrecord",
+        ),
+        (
+            ("--ipc", "501"),
+            "chooses up to 500 images per class. Received: ipc=501.",
+        ),
+    ],
+)
+def test_typical_images_are_few(arguments, message, tiny_saved_model, tmp_path):
+    done = run_alone(
+        *("--model", tiny_saved_model, "--output", tmp_path / "o"),
+        *("--selection", "typical", *arguments),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("set_format", ["npz", "png", "tfrecord", "tfds"])
 def test_command(tiny_saved_model, tmp_path, capfd, set_format):
     code = generate.main(
@@ -129,6 +159,30 @@ def test_command(tiny_saved_model, tmp_path, capfd, set_format):
     assert lines[1].startswith(f"Wrote 6 images (2 per class, {set_format}, ")
     assert lines[1].endswith(str(tmp_path / "set"))
     assert lines[2].startswith("Open them with: ")
+
+
+def test_typical_images(compact_saved_model, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(typical, "_CANDIDATES", 40)
+    output = tmp_path / "set"
+    code = generate.main(
+        [
+            *("--model", str(compact_saved_model), "--output", str(output)),
+            *("--ipc", "2", "--selection", "typical", "--seed", "3"),
+        ]
+    )
+    printed = capfd.readouterr()
+    assert (code, printed.err) == (0, "")
+    assert "Wrote 20 images (2 per class, npz" in printed.out
+    generator = load_generator(compact_saved_model)
+    with np.load(output / "distilled.npz") as arrays:
+        np.testing.assert_array_equal(
+            arrays["labels"], generator.balanced_labels(2)
+        )
+        np.testing.assert_array_equal(
+            arrays["images"], typical.typical_images(generator, 2, seed=3)
+        )
+    description = json.loads((output / "distilled_set.json").read_text())
+    assert description["selection"] == "typical"
 
 
 def test_quiet_and_seed(tiny_saved_model, tmp_path, capfd):

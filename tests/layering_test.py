@@ -13,7 +13,7 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 # Modules and packages; each imports only from the lines above its own.
 LAYERS = (
     {"config", "interruption", "machine", "quiet", "sampling"},
-    {"memory", "schema"},
+    {"memory", "schema", "selection"},
     {"files", "shards"},
     {
         "cli",
@@ -25,6 +25,7 @@ LAYERS = (
     {"data", "inference", "losses", "set_formats", "signatures"},
     {"networks", "saved_model"},
     {"cgan", "callbacks", "export", "generator_api"},
+    {"typical"},
     {"conversion", "distiller", "evaluation", "latents", "sharded_sets"},
     {"beam", "distilled_sets", "labeller", "monitoring"},
     {"difficulty", "training"},

@@ -5,10 +5,6 @@ import pathlib
 import numpy as np
 
 from gdd_keras.evaluation.distribution_matching import distribution_matching
-from gdd_keras.evaluation.selection import herding
-from gdd_keras.evaluation.selection import k_center
-from gdd_keras.evaluation.selection import most_forgotten
-from gdd_keras.evaluation.selection import select_per_class
 from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.evaluation.sources import GeneratorStream
 from gdd_keras.evaluation.sources import RealStream
@@ -16,6 +12,11 @@ from gdd_keras.evaluation.sources import SoftLabelled
 from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
 from gdd_keras.files import write_bytes
+from gdd_keras.selection import herding
+from gdd_keras.selection import k_center
+from gdd_keras.selection import most_forgotten
+from gdd_keras.selection import select_per_class
+from gdd_keras.typical import typical_images
 
 __all__ = ["baseline_source", "generator_source"]
 
@@ -82,7 +83,8 @@ def generator_source(
         config: `EvaluationConfig`.
         protocol: `stream`, `fixed` or `full_size`.
         selection: Under `fixed`, which of many candidates are kept:
-            `random`, `herding` (towards the mean of the real class) or
+            `random`, `typical` (what `generate --selection typical`
+            writes), `herding` (towards the mean of the real class) or
             `k_center` (to cover the candidates).
         reference: As in `baseline_source`.
 
@@ -109,6 +111,12 @@ def _hard_source(generator, dataset, config, protocol, selection, reference):
         ipc = max(1, len(dataset.train) // num_classes)
     if selection == "random":
         return FixedSet(generated_set(generator, ipc), ipc * num_classes)
+    if selection == "typical":
+        labels = np.tile(np.arange(num_classes, dtype=np.int32), ipc)
+        return FixedSet(
+            lambda seed: (typical_images(generator, ipc, seed), labels),
+            ipc * num_classes,
+        )
     return FixedSet(
         _selected_set(
             generator, dataset, config, _CHOICES[selection], reference()

@@ -51,8 +51,8 @@ class Score:
 
     Attributes:
         method: What it was trained on, for instance `gdd`.
-        selection: How the images were chosen: `random`, or a method of
-            `gdd_keras.evaluation.selection`.
+        selection: How the images were chosen: `random`, `typical`, or a
+            method of `gdd_keras.selection`.
         protocol: `stream` or `fixed`; `full_size` is `fixed` with as many
             images as the training split has.
         ipc: Images per class: per epoch under `stream`, in all under

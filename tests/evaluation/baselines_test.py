@@ -13,9 +13,9 @@ from gdd_keras.evaluation import RealStream
 from gdd_keras.evaluation import baselines
 from gdd_keras.evaluation.baselines import baseline_source
 from gdd_keras.evaluation.baselines import generator_source
-from gdd_keras.evaluation.selection import herding
-from gdd_keras.evaluation.selection import k_center
 from gdd_keras.evaluation.sources import generated_set
+from gdd_keras.selection import herding
+from gdd_keras.selection import k_center
 
 CONFIG = EvaluationConfig(ipc=2, candidates=30)
 
@@ -258,6 +258,23 @@ class TestGenerator:
             expected = generated_set(StripedGenerator(), count // 3)(seed)
             np.testing.assert_array_equal(images, expected[0])
             np.testing.assert_array_equal(labels, expected[1])
+
+    def test_typical_set_is_the_one_that_generate_writes(
+        self, toy_dataset, monkeypatch
+    ):
+        asked = []
+
+        def typical_images(generator, ipc, seed):
+            asked.append((type(generator), ipc, seed))
+            return np.full((6, 8, 8, 1), seed, np.uint8)
+
+        monkeypatch.setattr(baselines, "typical_images", typical_images)
+        source = self.source(toy_dataset, "fixed", "typical")
+        assert source.images_per_epoch == 6
+        images, labels = source.stored(4)
+        assert asked == [(StripedGenerator, 2, 4)]
+        assert images.min() == images.max() == 4
+        np.testing.assert_array_equal(labels, [0, 1, 2, 0, 1, 2])
 
     def test_full_size_is_never_empty(self, toy_dataset):
         few = Split(toy_dataset.train.images[:2], np.int32([0, 1]))

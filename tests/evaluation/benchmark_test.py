@@ -192,6 +192,15 @@ class TestPlan:
         ):
             plan_rows(["gdd"], selections=selections)
 
+    def test_too_many_typical_images(self):
+        with pytest.raises(InputError, match="up to 500 .* Received: ipc=501"):
+            plan_rows(
+                ["gdd"],
+                selections=["typical"],
+                protocols=["fixed"],
+                ipcs=[1, 501],
+            )
+
 
 def rows_of(network=LINEAR, **settings):
     return plan_rows(

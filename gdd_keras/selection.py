@@ -10,13 +10,38 @@ Reference:
 
 import numpy as np
 
+from gdd_keras.config import InputError
+
 __all__ = [
+    "MAX_TYPICAL",
+    "check_typical",
     "herding",
     "k_center",
     "most_forgotten",
     "repeated",
     "select_per_class",
 ]
+
+
+# Images per class that `typical_images` chooses at most: of more, choosing
+# takes long, and random ones are as good.
+MAX_TYPICAL = 500
+
+
+def check_typical(ipc):
+    """Refuses to choose more typical images than is of use.
+
+    Args:
+        ipc: Images per class.
+
+    Raises:
+        InputError: If they are more than `MAX_TYPICAL`.
+    """
+    if ipc > MAX_TYPICAL:
+        raise InputError(
+            f"`--selection typical` chooses up to {MAX_TYPICAL} images per "
+            f"class. Received: ipc={ipc}. Of so many, random ones are as good."
+        )
 
 
 def herding(features, count, target=None):

@@ -3,11 +3,11 @@ import itertools
 import numpy as np
 import pytest
 
-from gdd_keras.evaluation.selection import herding
-from gdd_keras.evaluation.selection import k_center
-from gdd_keras.evaluation.selection import most_forgotten
-from gdd_keras.evaluation.selection import repeated
-from gdd_keras.evaluation.selection import select_per_class
+from gdd_keras.selection import herding
+from gdd_keras.selection import k_center
+from gdd_keras.selection import most_forgotten
+from gdd_keras.selection import repeated
+from gdd_keras.selection import select_per_class
 
 
 def rows(count, dimensions=4, seed=0):
