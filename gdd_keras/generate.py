@@ -115,8 +115,8 @@ def _add_arguments(parser):
         choices=SELECTIONS,
         default="random",
         help="npz and png: random draws, or typical ones out of 2,000 for "
-        f"each class, up to {MAX_TYPICAL} of them, of which fewer are "
-        "needed. Default: %(default)s.",
+        f"each class, up to {MAX_TYPICAL} of them, which teach more where "
+        "they are few. Default: %(default)s.",
     )
     parser.add_argument(
         "--shards",

@@ -24,7 +24,7 @@ __all__ = [
 
 
 # Images per class that `typical_images` chooses at most: of more, choosing
-# takes long, and random ones are as good.
+# takes long.
 MAX_TYPICAL = 500
 
 
@@ -40,7 +40,7 @@ def check_typical(ipc):
     if ipc > MAX_TYPICAL:
         raise InputError(
             f"`--selection typical` chooses up to {MAX_TYPICAL} images per "
-            f"class. Received: ipc={ipc}. Of so many, random ones are as good."
+            f"class. Received: ipc={ipc}. Lower it, or choose random ones."
         )
 
 
