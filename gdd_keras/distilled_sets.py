@@ -78,8 +78,8 @@ def write_distilled_set(
     """
     check_set(set_format, generator.image_shape[-1], num_shards)
     check_soft_labels(soft_labels, set_format, generator.metadata)
-    check_selection(selection, set_format, ipc)
     ipc = checked_integer("ipc", ipc, 1, 2**40)
+    check_selection(selection, set_format, ipc)
     seed = checked_integer("seed", seed, 0, 2**63 - 1)
     if set_format in SHARDED_FORMATS:
         sharded = ShardedSet(

@@ -112,7 +112,7 @@ def _hard_source(generator, dataset, config, protocol, selection, reference):
     if selection == "random":
         return FixedSet(generated_set(generator, ipc), ipc * num_classes)
     if selection == "typical":
-        labels = np.tile(np.arange(num_classes, dtype=np.int32), ipc)
+        labels = generator.balanced_labels(ipc)
         return FixedSet(
             lambda seed: (typical_images(generator, ipc, seed), labels),
             ipc * num_classes,
