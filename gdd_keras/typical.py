@@ -1,12 +1,10 @@
 """Few images that stand for many: what a small stored set should hold."""
 
 import numpy as np
-import tensorflow as tf
 
 from gdd_keras.config import checked_integer
-from gdd_keras.data.pipeline import scale_images
 from gdd_keras.networks import build_classifier
-from gdd_keras.networks import feature_extractor
+from gdd_keras.networks import image_features
 from gdd_keras.selection import MAX_TYPICAL
 from gdd_keras.selection import herding
 
@@ -17,7 +15,6 @@ _CANDIDATES_PER_IMAGE = 20
 _NETWORK = "convnet3"
 # Larger images are looked at in this size: features would fill the memory.
 _MAX_SIZE = 32
-_BATCH_SIZE = 250
 
 
 def typical_images(generator, ipc, seed=0, progress=None):
@@ -73,20 +70,4 @@ def _random_features(generator):
         statistics.get("mean", channels * [0.0]),
         statistics.get("std", channels * [1.0]),
     )
-    block = "block_3"
-    blocks = feature_extractor(network, [block])
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def extract(images):
-        images = scale_images(images)
-        if size != (height, width):
-            images = tf.image.resize(images, size, "area")
-        features = blocks(images, training=False)[block]
-        return tf.reshape(features, (tf.shape(features)[0], -1))
-
-    return lambda images: np.concatenate(
-        [
-            extract(tf.constant(images[start : start + _BATCH_SIZE])).numpy()
-            for start in range(0, len(images), _BATCH_SIZE)
-        ]
-    )
+    return image_features(network, None if size == (height, width) else size)

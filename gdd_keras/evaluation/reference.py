@@ -10,12 +10,9 @@ import itertools
 import json
 import pathlib
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from gdd_keras.config import InputError
-from gdd_keras.data.pipeline import scale_images
 from gdd_keras.evaluation.protocols import Score
 from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.evaluation.protocols import pick_split
@@ -24,6 +21,7 @@ from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.files import new_directory
 from gdd_keras.files import write_json
 from gdd_keras.metadata import SCORE_DEFAULTS
+from gdd_keras.networks import image_features
 
 __all__ = [
     "REFERENCE_NETWORK",
@@ -35,8 +33,6 @@ __all__ = [
 ]
 
 REFERENCE_NETWORK = "convnet3"
-
-_CHUNK_SIZE = 500
 
 
 class Reference:
@@ -52,14 +48,7 @@ class Reference:
         self.model = model
         self.forgetting = forgetting
         self.score = score
-        extractor = keras.Model(model.inputs, model.layers[-1].input)
-        self._extract = tf.function(
-            lambda images: tf.cast(
-                extractor(scale_images(images), training=False), tf.float32
-            ),
-            autograph=False,
-            reduce_retracing=True,
-        )
+        self._features = image_features(model)
 
     def features(self, images):
         """Returns what enters the last layer.
@@ -70,13 +59,7 @@ class Reference:
         Returns:
             float32 `(n, d)`.
         """
-        chunks = [
-            self._extract(tf.constant(images[start : start + _CHUNK_SIZE]))
-            for start in range(0, len(images), _CHUNK_SIZE)
-        ]
-        return np.concatenate(
-            [chunk.numpy().reshape(len(chunk), -1) for chunk in chunks]
-        )
+        return self._features(images)
 
 
 def load_reference(dataset, config, cache, seed=0, split="test", progress=None):

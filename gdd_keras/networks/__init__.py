@@ -6,6 +6,7 @@ from gdd_keras.networks.classifiers import build_classifier
 from gdd_keras.networks.classifiers import check_network
 from gdd_keras.networks.classifiers import classifier_names
 from gdd_keras.networks.classifiers import feature_extractor
+from gdd_keras.networks.classifiers import image_features
 from gdd_keras.networks.discriminator import build_discriminator
 from gdd_keras.networks.encoder import build_encoder
 from gdd_keras.networks.generator import build_generator
@@ -31,6 +32,7 @@ __all__ = [
     "count_multiply_adds",
     "fast_precision",
     "feature_extractor",
+    "image_features",
     "outline",
     "with_chosen_noise",
     "with_latent_mixture",

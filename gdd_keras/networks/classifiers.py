@@ -13,11 +13,14 @@ import importlib
 import inspect
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from gdd_keras.config import InputError
 from gdd_keras.config import about
 from gdd_keras.config import shown
+from gdd_keras.data.pipeline import scale_images
 from gdd_keras.networks.initializers import seeded_initializers
 from gdd_keras.networks.initializers import small_uniform
 from gdd_keras.networks.normalization import InstanceNormalization
@@ -31,11 +34,15 @@ __all__ = [
     "classifier_names",
     "convnet3",
     "feature_extractor",
+    "image_features",
     "mlp",
     "resnet10",
     "resnet18",
     "vgg11",
 ]
+
+# Images whose features are computed at once.
+_CHUNK_SIZE = 500
 
 
 def convnet3(image_shape, num_classes, mean=None, std=None, width=128):
@@ -249,6 +256,37 @@ def feature_extractor(classifier, layer_names):
         {"logits": classifier.outputs[0], **outputs},
         name=f"{classifier.name}_features",
     )
+
+
+def image_features(classifier, size=None):
+    """Returns a function from images to what enters the last layer.
+
+    Args:
+        classifier: Functional `keras.Model` from images in [-1, 1] to logits.
+        size: `(height, width)` to which images are shrunk first, or `None`.
+
+    Returns:
+        Function from uint8 `(n, height, width, channels)` to float32 `(n, d)`.
+    """
+    extractor = keras.Model(classifier.inputs, classifier.layers[-1].input)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def extract(images):
+        images = scale_images(images)
+        if size is not None:
+            images = tf.image.resize(images, size, "area")
+        return tf.cast(extractor(images, training=False), tf.float32)
+
+    def features(images):
+        chunks = [
+            extract(tf.constant(images[start : start + _CHUNK_SIZE]))
+            for start in range(0, len(images), _CHUNK_SIZE)
+        ]
+        return np.concatenate(
+            [chunk.numpy().reshape(len(chunk), -1) for chunk in chunks]
+        )
+
+    return features
 
 
 def _resnet(name, blocks, image_shape, num_classes, mean, std, width):

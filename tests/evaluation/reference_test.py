@@ -10,12 +10,12 @@ from gdd_keras.data import Split
 from gdd_keras.data import scale_images
 from gdd_keras.evaluation import EvalTrainer
 from gdd_keras.evaluation import Score
-from gdd_keras.evaluation import reference
 from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.evaluation.reference import all_real_images
 from gdd_keras.evaluation.reference import count_forgetting
 from gdd_keras.evaluation.reference import load_reference
 from gdd_keras.evaluation.reference import reference_config
+from gdd_keras.networks import classifiers
 
 # Raised inside Keras 3.15 when it saves any layer.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -160,7 +160,7 @@ def test_features_enter_the_last_layer(trained, toy_dataset, monkeypatch):
         atol=1e-5,
     )
     # In chunks, the last one smaller.
-    monkeypatch.setattr(reference, "_CHUNK_SIZE", 7)
+    monkeypatch.setattr(classifiers, "_CHUNK_SIZE", 7)
     np.testing.assert_allclose(
         trained.reference.features(images), features, rtol=1e-4, atol=1e-5
     )
