@@ -23,9 +23,12 @@ TESTED := $(PIPELINE_VENV)/.installed
 endif
 
 # Two processes, since most tests keep one core busy; a file stays in one of
-# them, since its tests share what they train.
+# them, since its tests share what they train. tests/conftest.py says in which
+# order. Small fits spend most of their time on several threads waiting for each
+# other, where the other process has the core.
 test: $(VENV)/.installed-dev $(TESTED)
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile \
+		--no-loadscope-reorder
 
 # Everything that may go wrong outside of the program: signals, disks, rotten
 # files, and KILLS times `kill -9` at each of six moments.

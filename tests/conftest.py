@@ -1,3 +1,4 @@
+import collections
 import gc
 import os
 import pathlib
@@ -12,6 +13,19 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # A shell that starts the tests in the background has them ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Puts files of slow tests first where processes share the tests out.
+
+    A long file that comes last has one process wait for the other.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    slow = collections.Counter(
+        item.path for item in items if item.get_closest_marker("slow")
+    )
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="module", autouse=True)
