@@ -44,12 +44,13 @@ def write_distilled_set(
 
     Images, labels and their order are those of
     `generator.as_dataset(ipc, seed)` in every format, or those of
-    `gdd_keras.typical.typical_images`; `tfds.ImageFolder` alone
-    shuffles what it reads. Beside the data lies `distilled_set.json` with the
-    class names, the seed and where the images came from. The directory appears
-    only when it is complete; of an interrupted `tfrecord` or `tfds`, complete
-    shards stay in `.partial-<name>` beside it, and the same call goes on from
-    them. Memory stays flat except for `npz`.
+    `gdd_keras.typical.typical_images` or
+    `gdd_keras.distribution_matching.condensed_images`; `tfds.ImageFolder`
+    alone shuffles what it reads. Beside the data lies `distilled_set.json`
+    with the class names, the seed and where the images came from. The
+    directory appears only when it is complete; of an interrupted `tfrecord` or
+    `tfds`, complete shards stay in `.partial-<name>` beside it, and the same
+    call goes on from them. Memory stays flat except for `npz`.
 
     Args:
         generator: `DistilledGenerator`.
@@ -67,7 +68,7 @@ def write_distilled_set(
             for every 10,000 images.
         soft_labels: Whether `npz` also gets `soft_labels`, float32 `(n,
             num_classes)`, see `DistilledGenerator.soft_labels`.
-        selection: `random`, or for `npz` and `png` `typical`.
+        selection: `random`, or for `npz` and `png` `typical` or `condensed`.
 
     Returns:
         A `DistilledSet`.
@@ -133,7 +134,7 @@ class _Source:
         self.image_shape = generator.image_shape
         self.num_images = ipc * generator.num_classes
         self._ipc = ipc
-        self._is_typical = selection == "typical"
+        self._selection = selection
         # Function from images to soft labels, or `None`.
         self.classify = generator.soft_labels if soft_labels else None
         self._generator = generator
@@ -142,9 +143,9 @@ class _Source:
 
     def chunks(self):
         """Yields `(number of the first image, images, labels)`."""
-        if self._is_typical:
+        if self._selection != "random":
             labels = self._generator.balanced_labels(self._ipc)
-            yield 0, self._typical_images(), labels
+            yield 0, self._few_images(), labels
             return
         start = 0
         for images, labels in image_chunks(
@@ -155,14 +156,18 @@ class _Source:
             if self._progress is not None:
                 self._progress(start, self.num_images)
 
-    def _typical_images(self):
-        from gdd_keras.typical import typical_images
+    def _few_images(self):
+        """Returns typical or condensed images."""
+        if self._selection == "typical":
+            from gdd_keras.typical import typical_images as make
+        else:
+            from gdd_keras.distribution_matching import condensed_images as make
 
         def progress(done, total):
             if self._progress is not None:
                 self._progress(self.num_images * done // total, self.num_images)
 
-        return typical_images(self._generator, self._ipc, self._seed, progress)
+        return make(self._generator, self._ipc, self._seed, progress=progress)
 
     def png_images(self):
         """Yields `(number, PNG bytes, label)`."""

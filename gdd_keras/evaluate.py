@@ -90,11 +90,11 @@ def _add_arguments(parser):
         "--selection",
         nargs="+",
         default=["random"],
-        choices=("random", "typical", "herding", "k_center"),
+        choices=("random", "typical", "condensed", "herding", "k_center"),
         metavar="NAME",
         help="Which of many generated candidates the protocol `fixed` keeps: "
-        "random, typical (what `generate --selection typical` writes), "
-        "herding, k_center. Default: random.",
+        "random; typical and condensed, what `generate --selection` makes; "
+        "herding and k_center, which need real images. Default: random.",
     )
     parser.add_argument(
         "--full-size",

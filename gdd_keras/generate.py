@@ -17,6 +17,7 @@ from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
+from gdd_keras.selection import MAX_CONDENSED
 from gdd_keras.selection import MAX_TYPICAL
 from gdd_keras.set_formats import FORMATS
 from gdd_keras.set_formats import SELECTIONS
@@ -40,9 +41,9 @@ Example:
 The same model and seed give the same images; the images of a smaller --ipc
 are the first ones of a larger.
 
-Of few images, typical ones teach a classifier more:
+Of few images, typical ones teach a classifier more, and condensed ones most:
   python -m gdd_keras.generate --model saved_models/digits --ipc 1 \\
-      --selection typical --output digits_1
+      --selection condensed --output digits_1
 
 Very large sets are written by several processes or machines with Apache Beam
 (pip install gdd-keras[beam]). With --runner, every option of Beam is taken:
@@ -114,9 +115,11 @@ def _add_arguments(parser):
         "--selection",
         choices=SELECTIONS,
         default="random",
-        help="npz and png: random draws, or typical ones out of 2,000 for "
-        f"each class, up to {MAX_TYPICAL} of them, which teach more where "
-        "they are few. Default: %(default)s.",
+        help="npz and png: random draws; or what teaches more where images "
+        f"are few: typical draws, up to {MAX_TYPICAL} out of 2,000 for each "
+        f"class, or condensed ones, up to {MAX_CONDENSED}, whose pixels are "
+        "moved until they stand for a thousand, in minutes. Default: "
+        "%(default)s.",
     )
     parser.add_argument(
         "--shards",

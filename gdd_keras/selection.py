@@ -13,8 +13,9 @@ import numpy as np
 from gdd_keras.config import InputError
 
 __all__ = [
+    "MAX_CONDENSED",
     "MAX_TYPICAL",
-    "check_typical",
+    "check_size",
     "herding",
     "k_center",
     "most_forgotten",
@@ -26,21 +27,25 @@ __all__ = [
 # Images per class that `typical_images` chooses at most: of more, choosing
 # takes long.
 MAX_TYPICAL = 500
+# And that `condensed_images` makes: of more, a step takes much memory.
+MAX_CONDENSED = 100
 
 
-def check_typical(ipc):
-    """Refuses to choose more typical images than is of use.
+def check_size(selection, ipc):
+    """Refuses more images than a selection is of use for.
 
     Args:
+        selection: `typical`, `condensed`, or any other, which has no limit.
         ipc: Images per class.
 
     Raises:
-        InputError: If they are more than `MAX_TYPICAL`.
+        InputError: If they are more than `MAX_TYPICAL` or `MAX_CONDENSED`.
     """
-    if ipc > MAX_TYPICAL:
+    most = {"typical": MAX_TYPICAL, "condensed": MAX_CONDENSED}.get(selection)
+    if most is not None and ipc > most:
         raise InputError(
-            f"`--selection typical` chooses up to {MAX_TYPICAL} images per "
-            f"class. Received: ipc={ipc}. Lower it, or choose random ones."
+            f"`--selection {selection}` gives up to {most} images per class. "
+            f"Received: ipc={ipc}. Lower it, or choose random ones."
         )
 
 

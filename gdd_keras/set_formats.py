@@ -6,7 +6,7 @@ import pathlib
 from gdd_keras.config import InputError
 from gdd_keras.metadata import SOFT_LABELS_ADVICE
 from gdd_keras.metadata import gives_soft_labels
-from gdd_keras.selection import check_typical
+from gdd_keras.selection import check_size
 from gdd_keras.shards import SHARDED_FORMATS
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 FORMATS = ("npz", "png", *SHARDED_FORMATS)
-SELECTIONS = ("random", "typical")
+SELECTIONS = ("random", "typical", "condensed")
 DESCRIPTION_NAME = "distilled_set.json"
 NPZ_NAME = "distilled.npz"
 
@@ -126,10 +126,11 @@ def check_selection(selection, set_format, ipc):
         return
     if set_format in SHARDED_FORMATS:
         raise InputError(
-            "Typical images are written to `npz` or `png` alone. Received: "
-            f"format={set_format}. Choose one of them, or random images."
+            f"`--selection {selection}` is written to `npz` or `png` alone. "
+            f"Received: format={set_format}. Choose one of them, or random "
+            "images."
         )
-    check_typical(ipc)
+    check_size(selection, ipc)
 
 
 def description(

@@ -8,7 +8,7 @@ from gdd_keras.networks import image_features
 from gdd_keras.selection import MAX_TYPICAL
 from gdd_keras.selection import herding
 
-__all__ = ["typical_images"]
+__all__ = ["statistics_of", "typical_images"]
 
 _CANDIDATES = 2000
 _CANDIDATES_PER_IMAGE = 20
@@ -62,12 +62,25 @@ def _random_features(generator):
     """Returns a function from uint8 images to float32 `(n, d)`."""
     height, width, channels = generator.image_shape
     size = (min(height, _MAX_SIZE), min(width, _MAX_SIZE))
-    statistics = generator.metadata.get("statistics", {})
     network = build_classifier(
         _NETWORK,
         (*size, channels),
         generator.num_classes,
+        *statistics_of(generator),
+    )
+    return image_features(network, None if size == (height, width) else size)
+
+
+def statistics_of(generator):
+    """Returns means and standard deviations of the channels in [-1, 1].
+
+    Args:
+        generator: `DistilledGenerator`; one that does not know its data's
+            gets zeros and ones.
+    """
+    channels = generator.image_shape[-1]
+    statistics = generator.metadata.get("statistics", {})
+    return (
         statistics.get("mean", channels * [0.0]),
         statistics.get("std", channels * [1.0]),
     )
-    return image_features(network, None if size == (height, width) else size)

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from gdd_keras import distribution_matching
 from gdd_keras import generate
 from gdd_keras import typical
 from gdd_keras.distilled_sets import write_distilled_set
@@ -117,8 +118,8 @@ def test_more_shards_than_images(tiny_saved_model, tmp_path):
     [
         (
             ("--format", "tfds"),
-            "Typical images are written to `npz` or `png` alone. Received: "
-            "format=tfds. Choose one of them, or random images.",
+            "`--selection SELECTION` is written to `npz` or `png` alone. "
+            "Received: format=tfds. Choose one of them, or random images.",
         ),
         (
             ("--format=tfrecord", "--runner=DirectRunner"),
@@ -126,16 +127,23 @@ def test_more_shards_than_images(tiny_saved_model, tmp_path):
         ),
         (
             ("--ipc", "501"),
-            "chooses up to 500 images per class. Received: ipc=501.",
+            "`--selection SELECTION` gives up to MOST images per class. "
+            "Received: ipc=501. Lower it, or choose random ones.",
         ),
     ],
 )
-def test_typical_images_are_few(arguments, message, tiny_saved_model, tmp_path):
+@pytest.mark.parametrize(
+    ("selection", "most"), [("typical", "500"), ("condensed", "100")]
+)
+def test_chosen_images_are_few(
+    selection, most, arguments, message, tiny_saved_model, tmp_path
+):
     done = run_alone(
         *("--model", tiny_saved_model, "--output", tmp_path / "o"),
-        *("--selection", "typical", *arguments),
+        *("--selection", selection, *arguments),
     )
     assert (done.returncode, done.stdout) == (2, "")
+    message = message.replace("SELECTION", selection).replace("MOST", most)
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -161,13 +169,25 @@ def test_command(tiny_saved_model, tmp_path, capfd, set_format):
     assert lines[2].startswith("Open them with: ")
 
 
-def test_typical_images(compact_saved_model, tmp_path, capfd, monkeypatch):
+@pytest.mark.parametrize(
+    ("selection", "make"),
+    [
+        ("typical", typical.typical_images),
+        ("condensed", distribution_matching.condensed_images),
+    ],
+)
+def test_chosen_images(
+    selection, make, compact_saved_model, tmp_path, capfd, monkeypatch
+):
     monkeypatch.setattr(typical, "_CANDIDATES", 40)
+    monkeypatch.setattr(distribution_matching, "IMAGES_PER_CLASS", 4)
+    monkeypatch.setattr(distribution_matching, "_DRAWS_PER_CLASS", 8)
+    monkeypatch.setattr(distribution_matching, "_STEPS", 1)
     output = tmp_path / "set"
     code = generate.main(
         [
             *("--model", str(compact_saved_model), "--output", str(output)),
-            *("--ipc", "2", "--selection", "typical", "--seed", "3"),
+            *("--ipc", "2", "--selection", selection, "--seed", "3"),
         ]
     )
     printed = capfd.readouterr()
@@ -179,10 +199,10 @@ def test_typical_images(compact_saved_model, tmp_path, capfd, monkeypatch):
             arrays["labels"], generator.balanced_labels(2)
         )
         np.testing.assert_array_equal(
-            arrays["images"], typical.typical_images(generator, 2, seed=3)
+            arrays["images"], make(generator, 2, seed=3)
         )
     description = json.loads((output / "distilled_set.json").read_text())
-    assert description["selection"] == "typical"
+    assert description["selection"] == selection
 
 
 def test_quiet_and_seed(tiny_saved_model, tmp_path, capfd):

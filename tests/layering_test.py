@@ -26,6 +26,7 @@ LAYERS = (
     {"networks", "saved_model"},
     {"cgan", "callbacks", "export", "generator_api"},
     {"typical"},
+    {"distribution_matching"},
     {"conversion", "distiller", "evaluation", "latents", "sharded_sets"},
     {"beam", "distilled_sets", "labeller", "monitoring"},
     {"difficulty", "training"},

@@ -1,10 +1,14 @@
 """Sources of images for every row of a table, whatever it is trained on."""
 
+import functools
 import pathlib
 
 import numpy as np
 
-from gdd_keras.evaluation.distribution_matching import distribution_matching
+from gdd_keras.data.pipeline import BatchSampler
+from gdd_keras.distribution_matching import IMAGES_PER_CLASS
+from gdd_keras.distribution_matching import ClassMeanMatcher
+from gdd_keras.distribution_matching import condensed_images
 from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.evaluation.sources import GeneratorStream
 from gdd_keras.evaluation.sources import RealStream
@@ -18,9 +22,12 @@ from gdd_keras.selection import most_forgotten
 from gdd_keras.selection import select_per_class
 from gdd_keras.typical import typical_images
 
-__all__ = ["baseline_source", "generator_source"]
+__all__ = ["baseline_source", "distribution_matching", "generator_source"]
 
 _CHOICES = {"herding": herding, "k_center": k_center}
+
+# Of `BatchSampler`; real images for distribution matching.
+_STREAM = 3
 
 # Few enough to keep the features of one class in memory.
 _MAX_PER_CLASS = 20_000
@@ -73,7 +80,14 @@ def num_candidates(config):
 
 
 def generator_source(
-    generator, dataset, config, protocol, selection="random", reference=None
+    generator,
+    dataset,
+    config,
+    protocol,
+    selection="random",
+    reference=None,
+    seed=0,
+    progress=None,
 ):
     """Returns the source of a generator.
 
@@ -83,10 +97,12 @@ def generator_source(
         config: `EvaluationConfig`.
         protocol: `stream`, `fixed` or `full_size`.
         selection: Under `fixed`, which of many candidates are kept:
-            `random`, `typical` (what `generate --selection typical`
-            writes), `herding` (towards the mean of the real class) or
-            `k_center` (to cover the candidates).
+            `random`; `typical` or `condensed` (what `generate --selection`
+            writes; the latter once for all networks); `herding` (towards the
+            mean of the real class) or `k_center` (to cover the candidates).
         reference: As in `baseline_source`.
+        seed: Integer >= 0 of condensed images.
+        progress: As in `condensed_images`.
 
     Returns:
         A source; see `gdd_keras.evaluation.sources`.
@@ -94,9 +110,12 @@ def generator_source(
     Raises:
         InputError: If soft labels are asked for and the generator gives none.
     """
-    source = _hard_source(
-        generator, dataset, config, protocol, selection, reference
-    )
+    if selection == "condensed":
+        source = _condensed_source(generator, config.ipc, seed, progress)
+    else:
+        source = _hard_source(
+            generator, dataset, config, protocol, selection, reference
+        )
     if config.eval_labels == "hard":
         return source
     return SoftLabelled(source, generator)
@@ -123,6 +142,17 @@ def _hard_source(generator, dataset, config, protocol, selection, reference):
         ),
         ipc * num_classes,
     )
+
+
+def _condensed_source(generator, ipc, seed, progress):
+    """Returns the source of images that are made when they are first asked."""
+
+    @functools.cache
+    def made():
+        images = condensed_images(generator, ipc, seed, progress=progress)
+        return images, generator.balanced_labels(ipc)
+
+    return FixedSet(lambda seed: made(), ipc * generator.num_classes)
 
 
 def _real_choice(name, split, reference, seed):
@@ -183,6 +213,49 @@ def _cached_dm(dataset, config, cache, seed, progress):
         write_bytes(file, _npz_bytes(images=images, labels=labels))
     with np.load(file) as stored:
         return stored["images"], stored["labels"]
+
+
+def distribution_matching(dataset, ipc, steps, seed=0, progress=None):
+    """Makes images that start as real ones and stand for real ones.
+
+    Args:
+        dataset: `Dataset`; only its training split is read.
+        ipc: Images per class.
+        steps: As in `ClassMeanMatcher.match`.
+        seed: Integer >= 0.
+        progress: Function of (steps done, loss), or `None`.
+
+    Returns:
+        uint8 images `(ipc * num_classes, height, width, channels)` and int32
+        labels, `i % num_classes`.
+    """
+    train, num_classes = dataset.train, dataset.num_classes
+
+    def in_label_order(images, labels):
+        order = np.argsort(labels, kind="stable")
+        order = order.reshape(num_classes, -1).T.ravel()
+        return images[order], labels[order]
+
+    sampler = BatchSampler(
+        train.labels, num_classes * IMAGES_PER_CLASS, seed, stream=_STREAM
+    )
+
+    def batch(step):
+        rows = sampler.indices(step)
+        return in_label_order(train.images[rows], train.labels[rows])[0]
+
+    start, labels = in_label_order(
+        *first_real_images(train, ipc, num_classes)(seed)
+    )
+    matcher = ClassMeanMatcher(
+        dataset.image_shape,
+        ipc,
+        num_classes,
+        (dataset.mean, dataset.std),
+        dataset.augmentation,
+        seed=seed,
+    )
+    return matcher.match(start, batch, steps, progress), labels
 
 
 def _npz_bytes(**arrays):

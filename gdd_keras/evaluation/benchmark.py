@@ -25,7 +25,7 @@ from gdd_keras.evaluation.reference import load_reference
 from gdd_keras.evaluation.reference import reference_config
 from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
-from gdd_keras.selection import check_typical
+from gdd_keras.selection import check_size
 
 __all__ = ["Benchmark", "Row", "plan_rows"]
 
@@ -45,7 +45,7 @@ class Row:
 
     Attributes:
         method: Name of a baseline or of a generator.
-        selection: `random`, `typical`, `herding` or `k_center`.
+        selection: `random`, `typical`, `condensed`, `herding` or `k_center`.
         protocol: `stream`, `fixed` or `full_size`.
         ipc: Images per class; `None` under `full_size`.
         network: Name of the network.
@@ -99,8 +99,8 @@ def plan_rows(
             "`--selection` chooses the images of the protocol `fixed`. "
             f"Received: --protocol {' '.join(protocols)}. Add `fixed`."
         )
-    if "typical" in selections:
-        check_typical(max(ipcs))
+    for selection in selections:
+        check_size(selection, max(ipcs))
     rows = []
     for ipc in ipcs:
         for network in networks:
@@ -332,6 +332,7 @@ class Benchmark:
                 row.protocol,
                 row.selection,
                 self.reference,
+                self._seed,
             )
         return baseline_source(
             row.method,

@@ -25,7 +25,7 @@ BASELINES = tuple(
 CEILING = "real_stream"
 FULL = "full"
 _GENERATORS = ("gan", "dim", "gdd")
-_SELECTIONS = ("random", "typical", "herding", "k_center")
+_SELECTIONS = ("random", "typical", "condensed", "herding", "k_center")
 _PROTOCOLS = ("stream", "fixed", "full_size")
 
 

@@ -280,6 +280,23 @@ class TestGenerator:
         assert images.min() == images.max() == 4
         np.testing.assert_array_equal(labels, [0, 1, 2, 0, 1, 2])
 
+    def test_condensed_set_is_made_once(self, toy_dataset, monkeypatch):
+        asked = []
+
+        def condensed_images(generator, ipc, seed, progress):
+            asked.append((type(generator), ipc, seed))
+            return np.full((6, 8, 8, 1), 9, np.uint8)
+
+        monkeypatch.setattr(baselines, "condensed_images", condensed_images)
+        source = self.source(toy_dataset, "fixed", "condensed")
+        assert source.images_per_epoch == 6
+        assert asked == []
+        for seed in (3, 4):
+            images, labels = source.stored(seed)
+            assert images.min() == images.max() == 9
+            np.testing.assert_array_equal(labels, [0, 1, 2, 0, 1, 2])
+        assert asked == [(StripedGenerator, 2, 0)]
+
     def test_full_size_is_never_empty(self, toy_dataset):
         few = Split(toy_dataset.train.images[:2], np.int32([0, 1]))
         dataset = dataclasses.replace(toy_dataset, train=few)

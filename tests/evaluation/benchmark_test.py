@@ -192,13 +192,18 @@ class TestPlan:
         ):
             plan_rows(["gdd"], selections=selections)
 
-    def test_too_many_typical_images(self):
-        with pytest.raises(InputError, match="up to 500 .* Received: ipc=501"):
+    @pytest.mark.parametrize(
+        ("selection", "most"), [("typical", 500), ("condensed", 100)]
+    )
+    def test_too_many_chosen_images(self, selection, most):
+        with pytest.raises(
+            InputError, match=f"up to {most} .* Received: ipc={most + 1}"
+        ):
             plan_rows(
                 ["gdd"],
-                selections=["typical"],
+                selections=[selection],
                 protocols=["fixed"],
-                ipcs=[1, 501],
+                ipcs=[1, most + 1],
             )
 
 
