@@ -1,6 +1,5 @@
 """Sources of images for every row of a table, whatever it is trained on."""
 
-import functools
 import pathlib
 
 import numpy as np
@@ -111,7 +110,9 @@ def generator_source(
         InputError: If soft labels are asked for and the generator gives none.
     """
     if selection == "condensed":
-        source = _condensed_source(generator, config.ipc, seed, progress)
+        images = condensed_images(generator, config.ipc, seed, progress)
+        labels = generator.balanced_labels(config.ipc)
+        source = FixedSet(lambda seed: (images, labels), len(labels))
     else:
         source = _hard_source(
             generator, dataset, config, protocol, selection, reference
@@ -142,17 +143,6 @@ def _hard_source(generator, dataset, config, protocol, selection, reference):
         ),
         ipc * num_classes,
     )
-
-
-def _condensed_source(generator, ipc, seed, progress):
-    """Returns the source of images that are made when they are first asked."""
-
-    @functools.cache
-    def made():
-        images = condensed_images(generator, ipc, seed, progress=progress)
-        return images, generator.balanced_labels(ipc)
-
-    return FixedSet(lambda seed: made(), ipc * generator.num_classes)
 
 
 def _real_choice(name, split, reference, seed):

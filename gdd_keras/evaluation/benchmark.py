@@ -333,6 +333,7 @@ class Benchmark:
                 row.selection,
                 self.reference,
                 self._seed,
+                self._showing(f"{row.method} images"),
             )
         return baseline_source(
             row.method,
@@ -411,17 +412,25 @@ class Benchmark:
 
         return progress
 
-    def _showing(self, title, total):
-        """Returns `progress` with a bar of its own while it is called."""
+    def _showing(self, title, total=None):
+        """Returns `progress` with a bar of its own while it is called.
+
+        Args:
+            title: What is made.
+            total: Steps in all, of a function of (steps done, loss); `None`
+                for a function of (steps done, steps in all).
+        """
         bar = None
 
-        def progress(done, loss):
+        def progress(done, number):
             nonlocal bar
+            steps = number if total is None else total
             if bar is None:
-                bar = self._progress_bar(total, "", desc=title, leave=False)
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                bar = self._progress_bar(steps, "", desc=title, leave=False)
+            if total is not None:
+                bar.set_postfix(loss=f"{number:.3f}", refresh=False)
             bar.update(done - bar.n)
-            if done == total:
+            if done == steps:
                 bar.close()
 
         return progress

@@ -10,6 +10,7 @@ from PIL import Image
 from gdd_keras.config import EvaluationConfig
 from gdd_keras.config import InputError
 from gdd_keras.evaluation import Score
+from gdd_keras.evaluation import baselines
 from gdd_keras.evaluation import benchmark
 from gdd_keras.evaluation.baselines import generator_source
 from gdd_keras.evaluation.benchmark import Benchmark
@@ -42,6 +43,10 @@ class NumberedGenerator:
 
     num_classes = 3
     image_shape = (8, 8, 1)
+
+    @staticmethod
+    def balanced_labels(ipc):
+        return np.arange(3 * ipc, dtype=np.int32) % 3
 
     @staticmethod
     def draw(labels, seed, first_index):
@@ -314,6 +319,30 @@ def test_figures_of_another_process_are_not_made_again(
     assert [seed for *_, seed in scored] == [0, 2]
     assert [r["seed"] for r in records] == [0, 1, 2]
     assert records[1]["accuracy"] == 0.125
+
+
+def test_condensed_images_are_made_once_before_networks_train(
+    make, pretend_scores, monkeypatch
+):
+    scored = pretend_scores()
+    asked = []
+
+    def condensed_images(generator, ipc, seed, progress):
+        asked.append((ipc, seed, list(scored)))
+        for done in (1, 2, 3):
+            progress(done, 3)
+        return np.zeros((3 * ipc, 8, 8, 1), np.uint8)
+
+    monkeypatch.setattr(baselines, "condensed_images", condensed_images)
+    rows = plan_rows(["gan"], (), ["condensed"], ["fixed"], [2], [LINEAR])
+    records = make(seed=5).run(rows)
+    assert asked == [(2, 5, [])]
+    assert [(r["selection"], r["seed"]) for r in records] == [
+        ("condensed", 5),
+        ("condensed", 6),
+    ]
+    assert make(seed=5).run(rows) == records
+    assert len(asked) == 1
 
 
 def test_every_row_has_its_images(
