@@ -76,7 +76,7 @@ class ClassMeanMatcher:
         statistics: Means and standard deviations of the channels in [-1, 1].
         augmentation: `Dataset.augmentation` of such images.
         learning_rate: Rate of SGD, in the units of pixels in [-1, 1].
-        seed: Integer >= 0.
+        seed: Integer, 0 to 2**31 - 1.
     """
 
     def __init__(
@@ -200,7 +200,8 @@ def condensed_images(generator, ipc, seed=0, progress=None, steps=None):
         # Flips would spoil digits and letters.
         generator.metadata.get("dataset", {}).get("augmentation", "crop"),
         learning_rate=_RATE_PER_IMAGE * ipc,
-        seed=seed,
+        # Draws may have seeds of 63 bits.
+        seed=seed % 2**31,
     )
     for number, group in enumerate(groups):
         before = num_classes + number * steps

@@ -109,20 +109,31 @@ def generator_source(
     Raises:
         InputError: If soft labels are asked for and the generator gives none.
     """
-    if selection == "condensed":
-        images = condensed_images(generator, config.ipc, seed, progress)
-        labels = generator.balanced_labels(config.ipc)
-        source = FixedSet(lambda seed: (images, labels), len(labels))
-    else:
-        source = _hard_source(
-            generator, dataset, config, protocol, selection, reference
-        )
+    source = _hard_source(
+        generator,
+        dataset,
+        config,
+        protocol,
+        selection,
+        reference,
+        seed,
+        progress,
+    )
     if config.eval_labels == "hard":
         return source
     return SoftLabelled(source, generator)
 
 
-def _hard_source(generator, dataset, config, protocol, selection, reference):
+def _hard_source(
+    generator,
+    dataset,
+    config,
+    protocol,
+    selection,
+    reference,
+    seed,
+    progress,
+):
     """Returns the source of a generator with the labels it was asked for."""
     num_classes, ipc = dataset.num_classes, config.ipc
     if protocol == "stream":
@@ -137,6 +148,10 @@ def _hard_source(generator, dataset, config, protocol, selection, reference):
             lambda seed: (typical_images(generator, ipc, seed), labels),
             ipc * num_classes,
         )
+    if selection == "condensed":
+        images = condensed_images(generator, ipc, seed, progress)
+        labels = generator.balanced_labels(ipc)
+        return FixedSet(lambda seed: (images, labels), len(labels))
     return FixedSet(
         _selected_set(
             generator, dataset, config, _CHOICES[selection], reference()
