@@ -14,20 +14,19 @@ from gdd_keras.data.augmentation import siamese_strategy
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.networks import ModelPool
 from gdd_keras.sampling import to_uint8
+from gdd_keras.selection import CLASSES_AT_ONCE
+from gdd_keras.selection import IMAGES_PER_CLASS
 from gdd_keras.selection import MAX_CONDENSED
+from gdd_keras.selection import check_condensing
 from gdd_keras.typical import statistics_of
 from gdd_keras.typical import typical_images
 
 __all__ = [
-    "IMAGES_PER_CLASS",
     "ClassMeanMatcher",
     "class_mean_loss",
     "condensed_images",
 ]
 
-# The publication takes 256 images per class; the cost of a step is theirs, and
-# a CPU has few steps.
-IMAGES_PER_CLASS = 64
 _MOMENTUM = 0.5
 # Condensed images gain little by more steps. At the publication's rate, of 1
 # whatever their number, they would leave where typical images begin.
@@ -35,9 +34,6 @@ _STEPS = 200
 _RATE_PER_IMAGE = 0.1
 # Draws of each class that condensed images stand for.
 _DRAWS_PER_CLASS = 1000
-# Classes touch each other by what cutouts are filled with alone: more at once
-# would only take memory.
-_CLASSES_AT_ONCE = 10
 _STREAM = 5
 
 
@@ -170,13 +166,15 @@ def condensed_images(generator, ipc, seed=0, progress=None, steps=None):
         of `generator.balanced_labels(ipc)`.
 
     Raises:
-        InputError: If an argument is out of range.
+        InputError: If an argument is out of range, or a step would not fit
+            into the memory.
     """
     ipc = checked_integer("ipc", ipc, 1, MAX_CONDENSED)
     steps = _STEPS if steps is None else steps
     num_classes, image_shape = generator.num_classes, generator.image_shape
+    check_condensing(ipc, image_shape, num_classes)
     # Groups of one size, so that one graph does; the last may begin early.
-    size = min(num_classes, _CLASSES_AT_ONCE)
+    size = min(num_classes, CLASSES_AT_ONCE)
     groups = [
         np.arange(size) + min(first, num_classes - size)
         for first in range(0, num_classes, size)

@@ -26,6 +26,7 @@ from gdd_keras.metadata import recorded_scores
 from gdd_keras.metadata import soft_labels_error
 from gdd_keras.metadata import update_metadata
 from gdd_keras.quiet import quiet_import
+from gdd_keras.selection import check_condensing
 
 __all__ = ["main"]
 
@@ -196,6 +197,10 @@ def _run(arguments, argv):
         if set(arguments.selection) != {"random"}:
             kept = num_candidates(dataclasses.replace(settings, ipc=kept))
         check_stored_set(kept, dataset.image_shape, dataset.num_classes)
+        if "condensed" in arguments.selection:
+            check_condensing(
+                max(ipcs), dataset.image_shape, dataset.num_classes
+            )
     generators = {
         name: load_generator(path) for name, (path, _) in models.items()
     }

@@ -19,6 +19,7 @@ from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
 from gdd_keras.selection import MAX_CONDENSED
 from gdd_keras.selection import MAX_TYPICAL
+from gdd_keras.selection import check_condensing
 from gdd_keras.set_formats import FORMATS
 from gdd_keras.set_formats import SELECTIONS
 from gdd_keras.set_formats import check_selection
@@ -240,6 +241,8 @@ def _check_set(arguments, metadata):
         make_plan(arguments.format, num_images, num_shards=arguments.shards)
     elif arguments.format == "npz":
         check_stored_set(arguments.ipc, shape, num_classes)
+    if arguments.selection == "condensed":
+        check_condensing(arguments.ipc, shape, num_classes)
 
 
 def _announce(arguments, version, metadata):

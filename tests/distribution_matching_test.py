@@ -179,7 +179,7 @@ class TestCondensedImages:
         plain = {"dataset": {"augmentation": "none"}}
         monkeypatch.setattr(generator, "metadata", plain)
         together = condensed_images(generator, 1, steps=1)
-        monkeypatch.setattr(module, "_CLASSES_AT_ONCE", 4)
+        monkeypatch.setattr(module, "CLASSES_AT_ONCE", 4)
         apart = condensed_images(generator, 1, steps=1)
         # Rounding differs with the size of a batch.
         difference = np.abs(together.astype(int) - apart)
@@ -204,7 +204,7 @@ class TestCondensedImages:
         assert end < 0.9 * start
 
     def test_progress(self, generator, cheap, monkeypatch):
-        monkeypatch.setattr(module, "_CLASSES_AT_ONCE", 5)
+        monkeypatch.setattr(module, "CLASSES_AT_ONCE", 5)
         told = []
         condensed_images(
             generator, 1, progress=lambda *done: told.append(done), steps=2

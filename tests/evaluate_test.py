@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gdd_keras import evaluate
+from gdd_keras import memory
 from gdd_keras.config import DataConfig
 from gdd_keras.config import make_config
 
@@ -627,6 +628,17 @@ def refused(capsys, *arguments):
 )
 def test_bad_settings(model, capsys, arguments, message):
     assert message in refused(capsys, "--model", model, *arguments)
+
+
+def test_condensed_images_fit_into_the_memory(
+    model, planned, capsys, monkeypatch
+):
+    arguments = ("--model", model, "--protocol", "fixed", "--selection")
+    monkeypatch.setattr(memory, "total_memory", lambda: 2**24)
+    error = refused(capsys, *arguments, "typical", "condensed")
+    assert "A step of condensed images (ipc=1 of 8 x 8 pixels)" in error
+    assert planned == []
+    assert run(*arguments, "typical") == 0
 
 
 def test_nothing_to_score(capsys):

@@ -9,6 +9,7 @@ import pytest
 
 from gdd_keras import distribution_matching
 from gdd_keras import generate
+from gdd_keras import memory
 from gdd_keras import typical
 from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.generator_api import load_generator
@@ -145,6 +146,22 @@ def test_chosen_images_are_few(
     assert (done.returncode, done.stdout) == (2, "")
     message = message.replace("SELECTION", selection).replace("MOST", most)
     assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_condensed_images_fit_into_the_memory(
+    tiny_saved_model, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(memory, "total_memory", lambda: 2**20)
+    code = generate.main(
+        [
+            *("--model", str(tiny_saved_model), "--ipc", "2"),
+            *("--selection", "condensed", "--output", str(tmp_path / "o")),
+        ]
+    )
+    printed = capfd.readouterr()
+    assert (code, printed.out) == (2, "")
+    assert "A step of condensed images (ipc=2 of 6 x 10 pixels)" in printed.err
     assert list(tmp_path.iterdir()) == []
 
 

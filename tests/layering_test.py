@@ -13,8 +13,8 @@ ROOT = pathlib.Path(gdd_keras.__file__).parent
 # Modules and packages; each imports only from the lines above its own.
 LAYERS = (
     {"config", "interruption", "machine", "quiet", "sampling"},
-    {"memory", "schema", "selection"},
-    {"files", "shards"},
+    {"memory", "schema"},
+    {"files", "selection", "shards"},
     {
         "cli",
         "metadata",

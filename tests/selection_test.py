@@ -3,6 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
+from gdd_keras import memory
+from gdd_keras.config import InputError
+from gdd_keras.selection import check_condensing
 from gdd_keras.selection import herding
 from gdd_keras.selection import k_center
 from gdd_keras.selection import most_forgotten
@@ -194,3 +197,24 @@ def test_repeated():
         repeated(np.array([4, 7]), 5), [4, 7, 4, 7, 4]
     )
     np.testing.assert_array_equal(repeated(np.array([4, 7, 1]), 2), [4, 7])
+
+
+class TestCheckCondensing:
+    # Of one class: three maps of 64 images, eight of each that moves.
+    NUM_BYTES = (3 * 64 + 8 * 2) * 4 * 32 * 24 * 128
+
+    def test_what_does_not_fit_is_refused(self, monkeypatch):
+        monkeypatch.setattr(memory, "total_memory", lambda: self.NUM_BYTES)
+        check_condensing(2, (32, 24, 3), 1)
+        with pytest.raises(
+            InputError,
+            match=r"^A step of condensed images \(ipc=3 of 32 x 24 pixels\) "
+            r"must fit .* Lower `--ipc`, or choose `--selection typical`.$",
+        ):
+            check_condensing(3, (32, 24, 3), 1)
+
+    def test_ten_classes_at_a_time(self, monkeypatch):
+        monkeypatch.setattr(memory, "total_memory", lambda: 10 * self.NUM_BYTES)
+        check_condensing(2, (32, 24, 3), 1000)
+        with pytest.raises(InputError):
+            check_condensing(3, (32, 24, 3), 10)

@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 
 from gdd_keras.data.pipeline import BatchSampler
-from gdd_keras.distribution_matching import IMAGES_PER_CLASS
 from gdd_keras.distribution_matching import ClassMeanMatcher
 from gdd_keras.distribution_matching import condensed_images
 from gdd_keras.evaluation.sources import FixedSet
@@ -15,6 +14,7 @@ from gdd_keras.evaluation.sources import SoftLabelled
 from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
 from gdd_keras.files import write_bytes
+from gdd_keras.selection import IMAGES_PER_CLASS
 from gdd_keras.selection import herding
 from gdd_keras.selection import k_center
 from gdd_keras.selection import most_forgotten
