@@ -175,8 +175,8 @@ def test_search_survives_the_end_of_its_chief(folder, start):
     assert best.matching.distill_learning_rate == 1e-4
     assert (search / "omega_l.png").read_bytes().startswith(b"\x89PNG")
 
-    # Once more: nothing is left to do. (Never here: a process in which Beam has
-    # run answers no worker.)
+    # Once more: nothing is left to do. In this process a chief answered no
+    # worker when tests of Beam had run before.
     output = finish(start(arguments))
     assert " of 4: " not in output and "done: 4 trials" in output
     # Its best config is one that `distill` takes.
