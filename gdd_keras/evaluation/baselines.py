@@ -109,55 +109,33 @@ def generator_source(
     Raises:
         InputError: If soft labels are asked for and the generator gives none.
     """
-    source = _hard_source(
-        generator,
-        dataset,
-        config,
-        protocol,
-        selection,
-        reference,
-        seed,
-        progress,
-    )
-    if config.eval_labels == "hard":
-        return source
-    return SoftLabelled(source, generator)
-
-
-def _hard_source(
-    generator,
-    dataset,
-    config,
-    protocol,
-    selection,
-    reference,
-    seed,
-    progress,
-):
-    """Returns the source of a generator with the labels it was asked for."""
     num_classes, ipc = dataset.num_classes, config.ipc
-    if protocol == "stream":
-        return GeneratorStream(generator, ipc)
     if protocol == "full_size":
         ipc = max(1, len(dataset.train) // num_classes)
-    if selection == "random":
-        return FixedSet(generated_set(generator, ipc), ipc * num_classes)
-    if selection == "typical":
+    if protocol == "stream":
+        source = GeneratorStream(generator, ipc)
+    elif selection == "random":
+        source = FixedSet(generated_set(generator, ipc), ipc * num_classes)
+    elif selection == "typical":
         labels = generator.balanced_labels(ipc)
-        return FixedSet(
+        source = FixedSet(
             lambda seed: (typical_images(generator, ipc, seed), labels),
             ipc * num_classes,
         )
-    if selection == "condensed":
+    elif selection == "condensed":
         images = condensed_images(generator, ipc, seed, progress)
         labels = generator.balanced_labels(ipc)
-        return FixedSet(lambda seed: (images, labels), len(labels))
-    return FixedSet(
-        _selected_set(
-            generator, dataset, config, _CHOICES[selection], reference()
-        ),
-        ipc * num_classes,
-    )
+        source = FixedSet(lambda seed: (images, labels), len(labels))
+    else:
+        source = FixedSet(
+            _selected_set(
+                generator, dataset, config, _CHOICES[selection], reference()
+            ),
+            ipc * num_classes,
+        )
+    if config.eval_labels == "hard":
+        return source
+    return SoftLabelled(source, generator)
 
 
 def _real_choice(name, split, reference, seed):
