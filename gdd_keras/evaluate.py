@@ -26,6 +26,8 @@ from gdd_keras.metadata import recorded_scores
 from gdd_keras.metadata import soft_labels_error
 from gdd_keras.metadata import update_metadata
 from gdd_keras.quiet import quiet_import
+from gdd_keras.selection import REAL_SELECTIONS
+from gdd_keras.selection import SELECTIONS
 from gdd_keras.selection import check_condensing
 
 __all__ = ["main"]
@@ -91,7 +93,7 @@ def _add_arguments(parser):
         "--selection",
         nargs="+",
         default=["random"],
-        choices=("random", "typical", "condensed", "herding", "k_center"),
+        choices=(*SELECTIONS, *REAL_SELECTIONS),
         metavar="NAME",
         help="Which of many generated candidates the protocol `fixed` keeps: "
         "random; typical and condensed, what `generate --selection` makes; "

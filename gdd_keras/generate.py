@@ -19,9 +19,9 @@ from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
 from gdd_keras.selection import MAX_CONDENSED
 from gdd_keras.selection import MAX_TYPICAL
+from gdd_keras.selection import SELECTIONS
 from gdd_keras.selection import check_condensing
 from gdd_keras.set_formats import FORMATS
-from gdd_keras.set_formats import SELECTIONS
 from gdd_keras.set_formats import check_selection
 from gdd_keras.set_formats import check_set
 from gdd_keras.set_formats import check_soft_labels

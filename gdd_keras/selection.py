@@ -18,6 +18,8 @@ __all__ = [
     "IMAGES_PER_CLASS",
     "MAX_CONDENSED",
     "MAX_TYPICAL",
+    "REAL_SELECTIONS",
+    "SELECTIONS",
     "check_condensing",
     "check_size",
     "herding",
@@ -28,6 +30,9 @@ __all__ = [
 ]
 
 
+# What any export gives, and what needs real images, too.
+SELECTIONS = ("random", "typical", "condensed")
+REAL_SELECTIONS = ("herding", "k_center")
 # Images per class that `typical_images` chooses at most: of more, choosing
 # takes long.
 MAX_TYPICAL = 500

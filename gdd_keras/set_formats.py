@@ -6,6 +6,7 @@ import pathlib
 from gdd_keras.config import InputError
 from gdd_keras.metadata import SOFT_LABELS_ADVICE
 from gdd_keras.metadata import gives_soft_labels
+from gdd_keras.selection import SELECTIONS
 from gdd_keras.selection import check_size
 from gdd_keras.shards import SHARDED_FORMATS
 
@@ -13,7 +14,6 @@ __all__ = [
     "DESCRIPTION_NAME",
     "FORMATS",
     "NPZ_NAME",
-    "SELECTIONS",
     "DistilledSet",
     "check_selection",
     "check_set",
@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 FORMATS = ("npz", "png", *SHARDED_FORMATS)
-SELECTIONS = ("random", "typical", "condensed")
 DESCRIPTION_NAME = "distilled_set.json"
 NPZ_NAME = "distilled.npz"
 

@@ -5,6 +5,8 @@ import statistics
 
 from gdd_keras import config
 from gdd_keras.config import TEST_NETWORKS
+from gdd_keras.selection import REAL_SELECTIONS
+from gdd_keras.selection import SELECTIONS
 
 __all__ = [
     "BASELINES",
@@ -25,7 +27,7 @@ BASELINES = tuple(
 CEILING = "real_stream"
 FULL = "full"
 _GENERATORS = ("gan", "dim", "gdd")
-_SELECTIONS = ("random", "typical", "condensed", "herding", "k_center")
+_SELECTIONS = (*SELECTIONS, *REAL_SELECTIONS)
 _PROTOCOLS = ("stream", "fixed", "full_size")
 
 
