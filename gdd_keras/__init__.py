@@ -8,11 +8,19 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["DistilledGenerator", "__version__", "load_generator"]
+__all__ = [
+    "DistilledGenerator",
+    "__version__",
+    "condensed_images",
+    "load_generator",
+    "typical_images",
+]
 
 _HOMES = {
     "DistilledGenerator": "gdd_keras.generator_api",
+    "condensed_images": "gdd_keras.selection.distribution_matching",
     "load_generator": "gdd_keras.generator_api",
+    "typical_images": "gdd_keras.selection.typical",
 }
 
 

@@ -9,6 +9,13 @@ from gdd_keras.config import EvaluationConfig
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.config import checked_integer
+from gdd_keras.distilled_sets import FORMATS
+from gdd_keras.distilled_sets import MAX_SHARDS
+from gdd_keras.distilled_sets import SHARDED_FORMATS
+from gdd_keras.distilled_sets import check_selection
+from gdd_keras.distilled_sets import check_set
+from gdd_keras.distilled_sets import check_soft_labels
+from gdd_keras.distilled_sets import make_plan
 from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.files import check_new_directory
 from gdd_keras.memory import check_stored_set
@@ -21,13 +28,6 @@ from gdd_keras.selection import MAX_CONDENSED
 from gdd_keras.selection import MAX_TYPICAL
 from gdd_keras.selection import SELECTIONS
 from gdd_keras.selection import check_condensing
-from gdd_keras.set_formats import FORMATS
-from gdd_keras.set_formats import check_selection
-from gdd_keras.set_formats import check_set
-from gdd_keras.set_formats import check_soft_labels
-from gdd_keras.shards import MAX_SHARDS
-from gdd_keras.shards import SHARDED_FORMATS
-from gdd_keras.shards import make_plan
 
 __all__ = ["main"]
 

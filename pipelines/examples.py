@@ -6,8 +6,8 @@ import pathlib
 from gdd_keras.data import fit_images
 from gdd_keras.data import open_raw
 from gdd_keras.data import training_size
+from gdd_keras.distilled_sets import tfds_info
 from gdd_keras.quiet import quiet_warnings
-from gdd_keras.shards import tfds_info
 
 __all__ = ["link_splits", "write_examples"]
 

@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from gdd_keras import distribution_matching
 from gdd_keras import generate
 from gdd_keras import memory
-from gdd_keras import typical
 from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.generator_api import load_generator
+from gdd_keras.selection import distribution_matching
+from gdd_keras.selection import typical
 
 # Fails in a fresh process if the command loads TensorFlow for an answer that
 # does not need it.

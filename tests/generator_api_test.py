@@ -152,7 +152,9 @@ def test_parent_means_its_highest_version(tiny_saved_model, tmp_path):
 
 def test_package_attribute_is_lazy(tiny_saved_model):
     assert gdd_keras.load_generator is load_generator
-    assert "load_generator" in dir(gdd_keras)
+    assert set(gdd_keras.__all__) <= set(dir(gdd_keras))
+    # Every other name is where it is said to be, too.
+    assert all(getattr(gdd_keras, name) for name in gdd_keras.__all__)
     with pytest.raises(AttributeError, match="no attribute 'load'"):
         _ = gdd_keras.load
     script = (

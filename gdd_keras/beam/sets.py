@@ -15,12 +15,12 @@ from gdd_keras.beam.urls import local_version
 from gdd_keras.beam.urls import version_at
 from gdd_keras.config import RunError
 from gdd_keras.config import checked_integer
+from gdd_keras.distilled_sets import PartialSet
+from gdd_keras.distilled_sets import ShardedSet
+from gdd_keras.distilled_sets import write_stored_shard
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
-from gdd_keras.partial_sets import PartialSet
 from gdd_keras.quiet import quiet_import
-from gdd_keras.sharded_sets import ShardedSet
-from gdd_keras.sharded_sets import write_stored_shard
 
 __all__ = ["BeamSet", "read_model", "write_with_beam"]
 

@@ -5,8 +5,6 @@ import pathlib
 import numpy as np
 
 from gdd_keras.data.pipeline import BatchSampler
-from gdd_keras.distribution_matching import ClassMeanMatcher
-from gdd_keras.distribution_matching import condensed_images
 from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.evaluation.sources import GeneratorStream
 from gdd_keras.evaluation.sources import RealStream
@@ -19,7 +17,9 @@ from gdd_keras.selection import herding
 from gdd_keras.selection import k_center
 from gdd_keras.selection import most_forgotten
 from gdd_keras.selection import select_per_class
-from gdd_keras.typical import typical_images
+from gdd_keras.selection.distribution_matching import ClassMeanMatcher
+from gdd_keras.selection.distribution_matching import condensed_images
+from gdd_keras.selection.typical import typical_images
 
 __all__ = ["baseline_source", "distribution_matching", "generator_source"]
 

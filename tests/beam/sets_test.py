@@ -18,10 +18,10 @@ from gdd_keras.beam import write_with_beam
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.distilled_sets import write_distilled_set
+from gdd_keras.distilled_sets import write_stored_shard
 from gdd_keras.generator_api import load_generator
 from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
-from gdd_keras.sharded_sets import write_stored_shard
 
 TWO_PROCESSES = (
     "--direct_num_workers=2",

@@ -4,11 +4,11 @@ import dataclasses
 import pathlib
 
 from gdd_keras.config import InputError
+from gdd_keras.distilled_sets.shards import SHARDED_FORMATS
 from gdd_keras.metadata import SOFT_LABELS_ADVICE
 from gdd_keras.metadata import gives_soft_labels
 from gdd_keras.selection import SELECTIONS
 from gdd_keras.selection import check_size
-from gdd_keras.shards import SHARDED_FORMATS
 
 __all__ = [
     "DESCRIPTION_NAME",

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdd_keras import typical
 from gdd_keras.config import InputError
 from gdd_keras.generator_api import load_generator
 from gdd_keras.networks import build_classifier
 from gdd_keras.selection import MAX_TYPICAL
-from gdd_keras.typical import typical_images
+from gdd_keras.selection import typical
+from gdd_keras.selection.typical import typical_images
 
 
 @pytest.fixture(scope="module")

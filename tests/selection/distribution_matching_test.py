@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gdd_keras import distribution_matching as module
-from gdd_keras import typical
 from gdd_keras.config import DataConfig
 from gdd_keras.config import InputError
 from gdd_keras.data import load_dataset
 from gdd_keras.data import scale_images
-from gdd_keras.distribution_matching import class_mean_loss
-from gdd_keras.distribution_matching import condensed_images
 from gdd_keras.evaluation import baselines
 from gdd_keras.evaluation.baselines import distribution_matching
 from gdd_keras.generator_api import load_generator
@@ -19,7 +15,11 @@ from gdd_keras.networks import build_classifier
 from gdd_keras.networks import feature_extractor
 from gdd_keras.networks import image_features
 from gdd_keras.selection import MAX_CONDENSED
-from gdd_keras.typical import typical_images
+from gdd_keras.selection import distribution_matching as module
+from gdd_keras.selection import typical
+from gdd_keras.selection.distribution_matching import class_mean_loss
+from gdd_keras.selection.distribution_matching import condensed_images
+from gdd_keras.selection.typical import typical_images
 
 
 def features(shape, seed):

@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from gdd_keras.config import InputError
-from gdd_keras.partial_sets import PartialSet
+from gdd_keras.distilled_sets.partial import PartialSet
 
 
 def entries(folder):

@@ -4,15 +4,15 @@ import pathlib
 
 from gdd_keras import files
 from gdd_keras.config import RunError
+from gdd_keras.distilled_sets.formats import DESCRIPTION_NAME
+from gdd_keras.distilled_sets.formats import DistilledSet
+from gdd_keras.distilled_sets.formats import check_set
+from gdd_keras.distilled_sets.formats import description
+from gdd_keras.distilled_sets.formats import snippet
+from gdd_keras.distilled_sets.shards import make_plan
+from gdd_keras.distilled_sets.shards import write_index
+from gdd_keras.distilled_sets.shards import write_shard
 from gdd_keras.metadata import model_digest
-from gdd_keras.set_formats import DESCRIPTION_NAME
-from gdd_keras.set_formats import DistilledSet
-from gdd_keras.set_formats import check_set
-from gdd_keras.set_formats import description
-from gdd_keras.set_formats import snippet
-from gdd_keras.shards import make_plan
-from gdd_keras.shards import write_index
-from gdd_keras.shards import write_shard
 
 __all__ = ["ShardedSet", "write_stored_shard"]
 

@@ -1,8 +1,4 @@
-"""Distilled sets as files: npz, png, tfrecord and tfds.
-
-TensorFlow is imported by the functions that need it, so that a command line
-can list the formats within a second.
-"""
+"""Writing a distilled set, as any of its formats, by one process."""
 
 import pathlib
 import re
@@ -11,18 +7,18 @@ import numpy as np
 
 from gdd_keras import files
 from gdd_keras.config import checked_integer
-from gdd_keras.partial_sets import PartialSet
-from gdd_keras.set_formats import DESCRIPTION_NAME
-from gdd_keras.set_formats import NPZ_NAME
-from gdd_keras.set_formats import DistilledSet
-from gdd_keras.set_formats import check_selection
-from gdd_keras.set_formats import check_set
-from gdd_keras.set_formats import check_soft_labels
-from gdd_keras.set_formats import description
-from gdd_keras.set_formats import snippet
-from gdd_keras.sharded_sets import ShardedSet
-from gdd_keras.shards import SHARDED_FORMATS
-from gdd_keras.shards import image_chunks
+from gdd_keras.distilled_sets.formats import DESCRIPTION_NAME
+from gdd_keras.distilled_sets.formats import NPZ_NAME
+from gdd_keras.distilled_sets.formats import DistilledSet
+from gdd_keras.distilled_sets.formats import check_selection
+from gdd_keras.distilled_sets.formats import check_set
+from gdd_keras.distilled_sets.formats import check_soft_labels
+from gdd_keras.distilled_sets.formats import description
+from gdd_keras.distilled_sets.formats import snippet
+from gdd_keras.distilled_sets.partial import PartialSet
+from gdd_keras.distilled_sets.sharded import ShardedSet
+from gdd_keras.distilled_sets.shards import SHARDED_FORMATS
+from gdd_keras.distilled_sets.shards import image_chunks
 
 __all__ = ["write_distilled_set"]
 
@@ -44,13 +40,13 @@ def write_distilled_set(
 
     Images, labels and their order are those of
     `generator.as_dataset(ipc, seed)` in every format, or those of
-    `gdd_keras.typical.typical_images` or
-    `gdd_keras.distribution_matching.condensed_images`; `tfds.ImageFolder`
-    alone shuffles what it reads. Beside the data lies `distilled_set.json`
-    with the class names, the seed and where the images came from. The
-    directory appears only when it is complete; of an interrupted `tfrecord` or
-    `tfds`, complete shards stay in `.partial-<name>` beside it, and the same
-    call goes on from them. Memory stays flat except for `npz`.
+    `gdd_keras.typical_images` or `gdd_keras.condensed_images`;
+    `tfds.ImageFolder` alone shuffles what it reads. Beside the data lies
+    `distilled_set.json` with the class names, the seed and where the images
+    came from. The directory appears only when it is complete; of an
+    interrupted `tfrecord` or `tfds`, complete shards stay in `.partial-<name>`
+    beside it, and the same call goes on from them. Memory stays flat except
+    for `npz`.
 
     Args:
         generator: `DistilledGenerator`.
@@ -159,9 +155,9 @@ class _Source:
     def _few_images(self):
         """Returns typical or condensed images."""
         if self._selection == "typical":
-            from gdd_keras.typical import typical_images as make
+            from gdd_keras import typical_images as make
         else:
-            from gdd_keras.distribution_matching import condensed_images as make
+            from gdd_keras import condensed_images as make
 
         def progress(done, total):
             if self._progress is not None:

@@ -1,10 +1,10 @@
 import pytest
 
 from gdd_keras.config import RunError
+from gdd_keras.distilled_sets.partial import PartialSet
+from gdd_keras.distilled_sets.sharded import ShardedSet
+from gdd_keras.distilled_sets.sharded import write_stored_shard
 from gdd_keras.generator_api import load_generator
-from gdd_keras.partial_sets import PartialSet
-from gdd_keras.sharded_sets import ShardedSet
-from gdd_keras.sharded_sets import write_stored_shard
 
 
 @pytest.fixture(scope="module")

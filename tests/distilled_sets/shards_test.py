@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gdd_keras import shards
 from gdd_keras.config import InputError
+from gdd_keras.distilled_sets import shards
+from gdd_keras.distilled_sets.shards import image_chunks
+from gdd_keras.distilled_sets.shards import make_plan
+from gdd_keras.distilled_sets.shards import write_shard
 from gdd_keras.generator_api import load_generator
-from gdd_keras.shards import image_chunks
-from gdd_keras.shards import make_plan
-from gdd_keras.shards import write_shard
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_full_disk(generator):
 
 MEMORY = """
 import json, pathlib, resource, sys
-from gdd_keras import shards
+from gdd_keras.distilled_sets import shards
 from gdd_keras.distilled_sets import write_distilled_set
 from gdd_keras.generator_api import load_generator
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gdd_keras import distilled_sets
-from gdd_keras import shards
 from gdd_keras.config import InputError
-from gdd_keras.distilled_sets import write_distilled_set
+from gdd_keras.distilled_sets import shards
+from gdd_keras.distilled_sets import writing
+from gdd_keras.distilled_sets.formats import FORMATS
+from gdd_keras.distilled_sets.writing import write_distilled_set
 from gdd_keras.generator_api import load_generator
 from gdd_keras.quiet import quiet_warnings
-from gdd_keras.set_formats import FORMATS
 
 IPC = 7
 
@@ -174,11 +174,11 @@ def test_png_files_are_named_by_image_number(generator, tmp_path):
     ],
 )
 def test_folder_names(class_names, folders):
-    assert distilled_sets._folder_names(class_names) == folders
+    assert writing._folder_names(class_names) == folders
 
 
 def test_folder_names_of_many_classes_sort_in_label_order():
-    names = distilled_sets._folder_names([str(i) for i in range(100)])
+    names = writing._folder_names([str(i) for i in range(100)])
     assert names == sorted(names)
     assert names[7] == "07_7"
 

@@ -18,8 +18,8 @@ from gdd_keras.selection import CLASSES_AT_ONCE
 from gdd_keras.selection import IMAGES_PER_CLASS
 from gdd_keras.selection import MAX_CONDENSED
 from gdd_keras.selection import check_condensing
-from gdd_keras.typical import statistics_of
-from gdd_keras.typical import typical_images
+from gdd_keras.selection.typical import statistics_of
+from gdd_keras.selection.typical import typical_images
 
 __all__ = [
     "ClassMeanMatcher",
