@@ -598,8 +598,8 @@ class EvaluationConfig(_Section):
     )
     candidates: int = option(
         200,
-        "Generated images per class that `--selection` chooses from; at "
-        "least ten per image kept.",
+        "Generated images per class that the selections `herding` and "
+        "`k_center` choose from; at least ten per image kept.",
         minimum=1,
         maximum=_MANY_IMAGES,
     )
@@ -624,8 +624,8 @@ class RunConfig(_Section):
     seed: int = option(0, "Seed of everything.", minimum=0, maximum=2**31 - 1)
     time_budget: float | None = option(
         None,
-        "Minutes for data, both stages and the export together; replaces "
-        "the step counts.",
+        "Minutes for data, labeller, both stages, hard draws and the export "
+        "together; replaces the step counts.",
         above=0.0,
         maximum=_YEAR_IN_MINUTES,
     )

@@ -134,8 +134,9 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     hard_share = config.generation.hard_share
     check_reweighting(directory, metadata, hard_share)
     check_origin(directory, metadata, dataset)
-    target = target_directory(directory, output, "saved_model")
-    files.check_new_directory(target)
+    files.check_new_directory(
+        target_directory(directory, output, "saved_model")
+    )
     network = exported_network(directory, metadata)
     precision = config.run.precision
     precision = fast_precision() if precision == "auto" else precision
@@ -173,6 +174,8 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     classifier = exported_classifier(directory, metadata)
     weights = metadata.get("weights", "float32")
     network = _with_chosen_noise(network, layer)
+    # Another command may have written the next version meanwhile.
+    target = target_directory(directory, output, "saved_model")
     return write_version(network, target, full, weights, classifier), wrong
 
 

@@ -1,6 +1,7 @@
 """Command: `python -m gdd_keras.evaluate` scores generators and baselines."""
 
 import dataclasses
+import math
 import pathlib
 import re
 import shlex
@@ -13,6 +14,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import checked_integer
 from gdd_keras.config import make_config
 from gdd_keras.machine import describe_environment
+from gdd_keras.memory import check_memory
 from gdd_keras.memory import check_stored_set
 from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import SCORE_KEY
@@ -29,6 +31,7 @@ from gdd_keras.quiet import quiet_import
 from gdd_keras.selection import REAL_SELECTIONS
 from gdd_keras.selection import SELECTIONS
 from gdd_keras.selection import check_condensing
+from gdd_keras.selection import check_distribution_matching
 
 __all__ = ["main"]
 
@@ -163,9 +166,10 @@ def _run(arguments, argv):
             "nor `--baselines`. Pass one, for instance `--baselines random`."
         )
     _check_labels(settings, models, baselines)
+    if arguments.audit or arguments.split == "validation":
+        _check_held_out(models, config)
     with quiet_import():
         from gdd_keras.data import load_dataset
-        from gdd_keras.evaluation.baselines import num_candidates
         from gdd_keras.evaluation.benchmark import Benchmark
         from gdd_keras.evaluation.benchmark import plan_rows
         from gdd_keras.evaluation.protocols import check_origin
@@ -194,15 +198,7 @@ def _run(arguments, argv):
         _check_networks(networks, dataset.image_shape, dataset.num_classes)
     for directory, metadata in models.values():
         check_origin(directory, metadata, dataset)
-    if "fixed" in protocols:
-        kept = max(ipcs)
-        if set(arguments.selection) != {"random"}:
-            kept = num_candidates(dataclasses.replace(settings, ipc=kept))
-        check_stored_set(kept, dataset.image_shape, dataset.num_classes)
-        if "condensed" in arguments.selection:
-            check_condensing(
-                max(ipcs), dataset.image_shape, dataset.num_classes
-            )
+    _check_memory(arguments, baselines, protocols, ipcs, settings, dataset)
     generators = {
         name: load_generator(path) for name, (path, _) in models.items()
     }
@@ -297,6 +293,64 @@ def _check_labels(settings, models, baselines):
             raise soft_labels_error(
                 directory, f"eval_labels={settings.eval_labels}, "
             )
+
+
+def _check_held_out(models, config):
+    """Refuses a generator that was trained on what others hold out.
+
+    Raises:
+        InputError: If the images held out now are not those that a generator
+            held out while it was trained.
+    """
+
+    def parts(seed, fraction):
+        return f"seed={seed}, validation_fraction={fraction:g}"
+
+    here = parts(config.run.seed, config.data.validation_fraction)
+    for directory, metadata in models.values():
+        own = distillation_config(directory, metadata, True)
+        if own is None:
+            continue
+        there = parts(own.run.seed, own.data.validation_fraction)
+        if here != there:
+            raise InputError(
+                "`--split validation` and `--audit` need images that no "
+                "generator was trained on, which follow from its seed. "
+                f"Received: {there} of {directory}, {here} of what is held "
+                "out now. Score it by a command of its own, without "
+                "`--validation-fraction`, or by the test split."
+            )
+
+
+def _check_memory(arguments, baselines, protocols, ipcs, settings, dataset):
+    """Raises `InputError` for rows that there is no memory for."""
+    from gdd_keras.evaluation.baselines import num_candidates
+
+    shape, num_classes = dataset.image_shape, dataset.num_classes
+    selections = set(arguments.selection)
+    if "fixed" in protocols:
+        kept = max(ipcs)
+        if selections & set(REAL_SELECTIONS):
+            kept = num_candidates(dataclasses.replace(settings, ipc=kept))
+        check_stored_set(kept, shape, num_classes)
+        if "condensed" in selections:
+            check_condensing(max(ipcs), shape, num_classes)
+        if "dm" in baselines:
+            check_distribution_matching(max(ipcs), shape, num_classes)
+    reference = (
+        arguments.quality
+        or arguments.audit
+        or selections & set(REAL_SELECTIONS)
+        or {"full", "forgetting", *REAL_SELECTIONS} & set(baselines)
+    )
+    if reference or arguments.full_size:
+        # Read, and then as a variable; a large set is a file until then.
+        check_memory(
+            2 * len(dataset.train) * math.prod(shape),
+            "As many images as the training split has, twice,",
+            "Leave `--quality`, `--audit`, `--full-size`, and baselines and "
+            "selections that look at real images out.",
+        )
 
 
 def _check_networks(networks, image_shape, num_classes):

@@ -162,6 +162,13 @@ def check_new_directory(path):
             "The output directory must end in a name. Received: "
             f"{shown(str(path))}. Choose a new one below it."
         )
+    # It gets its name when it is whole, and cannot take the place of these.
+    if path.is_symlink() or path.is_mount():
+        kind = "a link" if path.is_symlink() else "where something is mounted"
+        raise InputError(
+            "The output directory must be a plain one. Received: "
+            f"{shown(str(path))}, {kind}. Choose a new one below it."
+        )
     check_can_be_made(path, "The output directory")
 
 

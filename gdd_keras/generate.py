@@ -40,7 +40,8 @@ Example:
       --format png --output digits_10
 
 The same model and seed give the same images; the images of a smaller --ipc
-are the first ones of a larger.
+are the first ones of a larger, but for condensed ones, and typical ones of
+more than 100 per class.
 
 Of few images, typical ones teach a classifier more, and condensed ones most:
   python -m gdd_keras.generate --model saved_models/digits --ipc 1 \\

@@ -187,8 +187,8 @@ class DistilledGenerator:
     def soft_labels(self, images):
         """Returns how probable each class is for each image.
 
-        By the class head of the discriminator, which was trained on real
-        images; docs/results.md tells what networks gain by them.
+        By the export's labeller, a small network trained on real images;
+        docs/experiments.md tells what networks gain by them.
 
         Args:
             images: uint8 `(n, height, width, channels)`, for instance from

@@ -170,8 +170,9 @@ def label_model(model, dataset, config, output=None, verbose=1):
     directory = find_version(model)
     metadata = read_metadata(directory)
     check_origin(directory, metadata, dataset)
-    target = target_directory(directory, output, "saved_model")
-    files.check_new_directory(target)
+    files.check_new_directory(
+        target_directory(directory, output, "saved_model")
+    )
     network = exported_network(directory, metadata)
     precision = config.run.precision
     settings = config.labeller
@@ -204,7 +205,8 @@ def label_model(model, dataset, config, output=None, verbose=1):
     }
     version = write_version(
         network,
-        target,
+        # Another command may have written the next version meanwhile.
+        target_directory(directory, output, "saved_model"),
         full,
         metadata.get("weights", "float32"),
         keras_classifier(soft_labeller(labeller, settings.label_temperature)),

@@ -17,7 +17,9 @@ from gdd_keras.schema import Place
 from gdd_keras.schema import read_object
 
 __all__ = [
+    "AUDIT_KEY",
     "METADATA_NAME",
+    "QUALITY_KEY",
     "SCORE_DEFAULTS",
     "SCORE_KEY",
     "SOFT_LABELS_ADVICE",
@@ -50,9 +52,25 @@ SCORE_KEY = (
     "labels",
     "schedule",
     "split",
+    "preparation",
 )
+# Likewise of two comparisons with real images; their seed is also that of the
+# reference network, which is trained for so many epochs.
+QUALITY_KEY = (
+    "method",
+    "split",
+    "num_images",
+    "neighbours",
+    "reference_epochs",
+    "seed",
+)
+AUDIT_KEY = ("method", "num_generated", "reference_epochs", "seed")
 # What figures of earlier versions do not say.
-SCORE_DEFAULTS = {"labels": "hard", "schedule": "protocol"}
+SCORE_DEFAULTS = {
+    "labels": "hard",
+    "schedule": "protocol",
+    "preparation": None,
+}
 # How an export comes to give them.
 SOFT_LABELS_ADVICE = (
     "Distil with `--soft-labels`, or add them by `python -m gdd_keras.label`."

@@ -43,6 +43,8 @@ def write_version(network, target, metadata, weights, classifier=None):
         signatures.append(SOFT_LABELS)
         classifier_weights = stored_weights(classifier.weights, "float16")
     full = {
+        # Exports of the first version did not mix, and do not say so.
+        "label_mixing": 0.0,
         **metadata,
         "weights": weights,
         "num_bytes": 0,

@@ -630,6 +630,65 @@ def test_bad_settings(model, capsys, arguments, message):
     assert message in refused(capsys, "--model", model, *arguments)
 
 
+@pytest.mark.parametrize("arguments", [("--split", "validation"), ("--audit",)])
+def test_generators_hold_out_the_same_images(
+    model, copied, planned, capsys, arguments, monkeypatch
+):
+    other = copied("other", seed=1)
+    both = ("--model", f"a={model}", "--model", f"b={other}")
+    error = refused(capsys, *both, *arguments)
+    assert "images that no generator was trained on" in error
+    assert "Received: seed=1, validation_fraction=0.1 of" in error
+    assert f"{other}, seed=0, validation_fraction=0.1 of what is" in error
+    more = ("--validation-fraction", "0.3")
+    error = refused(capsys, "--model", model, *arguments, *more)
+    assert "seed=0, validation_fraction=0.3 of what is held out" in error
+    assert planned == []
+    # Nobody was trained on the test split, and alone it has its own part.
+    assert run(*both) == 0
+    monkeypatch.setattr(
+        "gdd_keras.evaluation.benchmark.Benchmark.audit", lambda *_: None
+    )
+    assert run("--model", f"b={other}", *arguments) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--full-size",), "`--full-size` and `--selection` are for generated"),
+        (("--selection", "typical"), "Received: no `--model`"),
+    ],
+)
+def test_choices_of_generated_images_need_some(capsys, arguments, message):
+    baseline = ("--baselines", "random", "--protocol", "fixed")
+    assert message in refused(capsys, *baseline, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("total", "arguments", "message"),
+    [
+        (
+            2**24,
+            ("--protocol", "fixed", "--baselines", "dm"),
+            "A step of the baseline `dm` of 10 classes (ipc=1 of 8 x 8 pixels)",
+        ),
+        (2**17, ("--quality",), "as the training split has, twice, must fit"),
+        (2**17, ("--full-size",), "Leave `--quality`, `--audit`, `--full-size"),
+    ],
+)
+def test_real_images_fit_into_the_memory(
+    model, planned, capsys, monkeypatch, total, arguments, message
+):
+    from gdd_keras.data import load_dataset
+
+    # The data themselves are there already.
+    dataset = load_dataset(DataConfig(), 0)
+    monkeypatch.setattr("gdd_keras.data.load_dataset", lambda *_: dataset)
+    monkeypatch.setattr(memory, "total_memory", lambda: total)
+    assert message in refused(capsys, "--model", model, *arguments)
+    assert run("--model", model) == 0
+
+
 def test_condensed_images_fit_into_the_memory(
     model, planned, capsys, monkeypatch
 ):

@@ -305,6 +305,18 @@ def test_directories_that_cannot_be_made(tmp_path, monkeypatch, path, message):
         files.check_new_directory(pathlib.Path(path))
 
 
+def test_directories_that_cannot_be_replaced(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    for target in ("empty", "nowhere"):
+        link = tmp_path / f"link_to_{target}"
+        link.symlink_to(target)
+        with pytest.raises(InputError, match="be a plain one.* a link. Choose"):
+            files.check_new_directory(link)
+    monkeypatch.setattr(pathlib.Path, "is_mount", lambda self: True)
+    with pytest.raises(InputError, match="where something is mounted. Choose"):
+        files.check_new_directory(tmp_path / "empty")
+
+
 @pytest.mark.parametrize("path", ["new", "new/below", "empty/../other"])
 def test_directories_that_can_be_made(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from gdd_keras import labeller
 from gdd_keras.conversion import convert_model
 from gdd_keras.evaluate import main as evaluate
 from gdd_keras.generator_api import load_generator
@@ -39,6 +40,10 @@ def labelled(original):
     arguments = ["--model", str(original.parent), "--labeller-steps", "100"]
     assert main([*arguments, "--label-temperature", "1.2"]) == 0
     return original.parent / "2"
+
+
+def files_of(folder):
+    return [path.name for path in folder.iterdir()]
 
 
 def changed(original, tmp_path, **changes):
@@ -107,6 +112,22 @@ def test_scores_of_an_old_export(original, tmp_path, before, after):
     arguments = ["--model", str(version), "--output", str(output)]
     assert main([*arguments, "--labeller-steps", "2"]) == 0
     assert read_metadata(output)["scores"] == after
+
+
+def test_version_that_is_taken_meanwhile(original, tmp_path, monkeypatch):
+    # The first exports did not say how they mix labels: not at all.
+    version = changed(original, tmp_path, label_mixing=None)
+    train = labeller.train_labeller
+
+    def train_beside_another(*arguments):
+        (tmp_path / "2").mkdir()
+        (tmp_path / "2" / "file").touch()
+        return train(*arguments)
+
+    monkeypatch.setattr(labeller, "train_labeller", train_beside_another)
+    assert main(["--model", str(version), "--labeller-steps", "2"]) == 0
+    assert read_metadata(tmp_path / "3")["label_mixing"] == 0.0
+    assert files_of(tmp_path / "2") == ["file"]
 
 
 def test_output_and_what_is_printed(original, tmp_path, capfd):

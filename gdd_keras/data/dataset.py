@@ -93,6 +93,7 @@ class Dataset:
             equal data, wherever it lies and whichever part is held out.
         augmentation: `none`, `crop` or `color_crop`: what fits this data.
         source: Where the data came from, for messages.
+        held_out: Hex digest of which training images are held out.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Dataset:
     fingerprint: str
     augmentation: str
     source: str
+    held_out: str = ""
 
     @property
     def num_classes(self):

@@ -1,5 +1,6 @@
 """One function from a config to a data set that is ready to train on."""
 
+import hashlib
 import os
 import pathlib
 
@@ -89,6 +90,7 @@ def load_dataset(config, seed=0):
         fingerprint=stored.fingerprint,
         augmentation=raw.preparation.augmentation,
         source=raw.source,
+        held_out=hashlib.sha256(rows[held].tobytes()).hexdigest()[:16],
     )
 
 

@@ -91,7 +91,8 @@ def generator_source(
     """Returns the source of a generator.
 
     Args:
-        generator: `DistilledGenerator` or Keras generator.
+        generator: `DistilledGenerator`, or a Keras generator where images are
+            neither typical nor condensed.
         dataset: `Dataset`.
         config: `EvaluationConfig`.
         protocol: `stream`, `fixed` or `full_size`.
@@ -186,8 +187,8 @@ def _selected_set(generator, dataset, config, choice, reference):
 def _cached_dm(dataset, config, cache, seed, progress):
     """Makes a set by distribution matching, or loads it."""
     file = pathlib.Path(cache) / (
-        f"dm-{dataset.fingerprint}-{len(dataset.train)}-ipc{config.ipc}-"
-        f"{config.dm_steps}steps-seed{seed}.npz"
+        f"dm-{dataset.fingerprint}-{len(dataset.train)}-{dataset.held_out}-"
+        f"ipc{config.ipc}-{config.dm_steps}steps-seed{seed}.npz"
     )
     if not file.exists():
         images, labels = distribution_matching(

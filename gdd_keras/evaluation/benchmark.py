@@ -84,7 +84,7 @@ def plan_rows(
 
     Raises:
         InputError: If a baseline belongs to a protocol that is not asked for,
-            or the selection to none.
+            the selection to none, or there is nothing to select from.
     """
     for name in baselines:
         if BASELINES[name] not in (*protocols, "full_size"):
@@ -98,6 +98,11 @@ def plan_rows(
         raise InputError(
             "`--selection` chooses the images of the protocol `fixed`. "
             f"Received: --protocol {' '.join(protocols)}. Add `fixed`."
+        )
+    if not generators and (full_size or set(selections) != {"random"}):
+        raise InputError(
+            "`--full-size` and `--selection` are for generated images. "
+            "Received: no `--model`. Pass one, or leave them out."
         )
     for selection in selections:
         check_size(selection, max(ipcs))
@@ -208,6 +213,7 @@ class Benchmark:
                 "split": self._split,
                 "num_images": count,
                 "neighbours": _NEIGHBOURS,
+                **self._reference_key(),
             }
             if self._results.has_quality(entry):
                 continue
@@ -239,7 +245,11 @@ class Benchmark:
         if self._split != "validation":
             controls.append(_UNSEEN)
         for method in [*methods, *controls]:
-            entry = {"method": method, "num_generated": _AUDIT_IMAGES}
+            entry = {
+                "method": method,
+                "num_generated": _AUDIT_IMAGES,
+                **self._reference_key(),
+            }
             if self._results.has_audit(entry):
                 continue
             self._say(f"{method}: memorisation audit of {_AUDIT_IMAGES:,}")
@@ -268,6 +278,13 @@ class Benchmark:
                     },
                 }
             )
+
+    def _reference_key(self):
+        """Returns what tells a comparison from those by another network."""
+        return {
+            "reference_epochs": self._config.reference_epochs,
+            "seed": self._seed,
+        }
 
     def reference(self):
         """Returns the `Reference`, trained at the first call."""
@@ -436,7 +453,7 @@ class Benchmark:
         return progress
 
     def _images(self, method, count):
-        """Returns images of a method that no figure has used."""
+        """Returns the first images of a method."""
         num_classes = self._dataset.num_classes
         ipc = -(-count // num_classes)
         if method == _UNSEEN:

@@ -26,9 +26,11 @@ from gdd_keras.config import RunError
 from gdd_keras.data.augmentation import siamese_strategy
 from gdd_keras.evaluation.baselines import baseline_source
 from gdd_keras.evaluation.baselines import generator_source
+from gdd_keras.evaluation.baselines import num_candidates
 from gdd_keras.evaluation.training import EvalTrainer
 from gdd_keras.evaluation.training import progress_bar
 from gdd_keras.networks.classifiers import build_classifier
+from gdd_keras.selection import REAL_SELECTIONS
 
 __all__ = [
     "Score",
@@ -72,6 +74,8 @@ class Score:
         labels: `hard`, or `soft`: probabilities that the generator's export
             gives to its images. Figures of one are not comparable with
             figures of the other.
+        preparation: What else the images depend on, as text, for instance
+            `500 steps`; `None` where that is nothing.
     """
 
     method: str
@@ -90,6 +94,7 @@ class Score:
     seconds: float
     labels: str = "hard"
     schedule: str = "protocol"
+    preparation: str | None = None
 
 
 def evaluate_generator(
@@ -371,7 +376,20 @@ def score_fields(
         "labels": config.eval_labels,
         "schedule": schedule,
         "split": split,
+        "preparation": _preparation(config, method, selection),
     }
+
+
+def _preparation(config, method, selection):
+    """Returns what else the images of a row depend on, or `None`."""
+    reference = f"reference of {config.reference_epochs} epochs"
+    if method == "dm":
+        return f"{config.dm_steps} steps"
+    if method in ("herding", "k_center", "forgetting"):
+        return reference
+    if selection in REAL_SELECTIONS:
+        return f"{num_candidates(config)} candidates, {reference}"
+    return None
 
 
 def check_classes(image_shape, num_classes, class_names, dataset):

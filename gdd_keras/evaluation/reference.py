@@ -88,6 +88,7 @@ def load_reference(dataset, config, cache, seed=0, split="test", progress=None):
     identity = {
         "fingerprint": dataset.fingerprint,
         "num_images": len(dataset.train),
+        "held_out": dataset.held_out,
         "seed": seed,
         **score_fields(dataset, config, None, "full", protocol="full_size"),
     }

@@ -7,6 +7,8 @@ from gdd_keras.config import InputError
 from gdd_keras.files import take_lock
 from gdd_keras.files import write_bytes
 from gdd_keras.files import write_json
+from gdd_keras.metadata import AUDIT_KEY
+from gdd_keras.metadata import QUALITY_KEY
 from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import SCORE_KEY
 from gdd_keras.schema import read_object
@@ -30,8 +32,6 @@ _SECTIONS = {
 
 # What makes two records figures of the same thing.
 RECORD_KEY = (*SCORE_KEY, "seed")
-_QUALITY_KEY = ("method", "split", "num_images", "neighbours")
-_AUDIT_KEY = ("method", "num_generated")
 
 
 class Results:
@@ -114,19 +114,19 @@ class Results:
 
     def add_quality(self, entry):
         """Adds or replaces the quality scores of a method."""
-        self._add("quality", entry, _QUALITY_KEY)
+        self._add("quality", entry, QUALITY_KEY)
 
     def add_audit(self, entry):
         """Adds or replaces the audit of a method."""
-        self._add("audit", entry, _AUDIT_KEY)
+        self._add("audit", entry, AUDIT_KEY)
 
     def has_quality(self, entry):
         """Says whether a method was compared under these settings."""
-        return _find(self.read()["quality"], entry, _QUALITY_KEY) is not None
+        return _find(self.read()["quality"], entry, QUALITY_KEY) is not None
 
     def has_audit(self, entry):
         """Says whether a method was audited under these settings."""
-        return _find(self.read()["audit"], entry, _AUDIT_KEY) is not None
+        return _find(self.read()["audit"], entry, AUDIT_KEY) is not None
 
     def add_image(self, method, png):
         """Stores a grid of images of a method.

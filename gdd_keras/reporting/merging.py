@@ -3,6 +3,8 @@
 import dataclasses
 
 from gdd_keras.config import InputError
+from gdd_keras.metadata import AUDIT_KEY
+from gdd_keras.metadata import QUALITY_KEY
 from gdd_keras.reporting.results import Results
 
 __all__ = ["merge_results"]
@@ -47,10 +49,8 @@ def merge_results(parts):
         merged.images.update(part.images)
         merged.notes += part.notes
     merged.records = list(records.values())
-    merged.quality = _last_of_each(
-        merged.quality, ("method", "split", "num_images", "neighbours")
-    )
-    merged.audit = _last_of_each(merged.audit, ("method", "num_generated"))
+    merged.quality = _last_of_each(merged.quality, QUALITY_KEY)
+    merged.audit = _last_of_each(merged.audit, AUDIT_KEY)
     if repeated:
         merged.notes.append(
             f"{repeated} accuracies were measured twice with different "

@@ -2,6 +2,7 @@
 
 import math
 
+from gdd_keras.metadata import QUALITY_KEY
 from gdd_keras.reporting.captions import linked
 from gdd_keras.reporting.records import Row
 from gdd_keras.reporting.records import row_key
@@ -17,6 +18,8 @@ _NOT_SCORES = (
     "split",
     "num_images",
     "neighbours",
+    "reference_epochs",
+    "seed",
     "command",
     "commands",
     "environment",
@@ -82,10 +85,11 @@ def quality_tables(material):
     """Returns precision, recall, density, coverage and distance."""
     groups = {}
     for entry in material.results.quality:
-        key = tuple(entry.get(k) for k in ("split", "num_images", "neighbours"))
+        key = tuple(entry.get(k) for k in QUALITY_KEY if k != "method")
         groups.setdefault(key, []).append(entry)
     blocks = []
-    for (split, num_images, neighbours), entries in groups.items():
+    for key, entries in groups.items():
+        split, num_images, neighbours, epochs, _ = key
         entries = _in_order(entries, material)
         names = _keys(entries, _NOT_SCORES)
         header = ["images of", *(escape(n.replace("_", " ")) for n in names)]
@@ -97,7 +101,8 @@ def quality_tables(material):
             f"### {escape(split or 'unnamed')} split, "
             f"{number(num_images)} images",
             f"{number(num_images)} generated and as many real images of the "
-            f"split, {number(neighbours)} neighbours. {_commands(entries)}",
+            f"split, {number(neighbours)} neighbours{_classifier(epochs)}. "
+            f"{_commands(entries)}",
             table(header, lines),
         ]
     if blocks:
@@ -115,10 +120,12 @@ def audit_tables(material):
     """Returns the memorisation audit, one table per space of distances."""
     spaces = {}
     for entry in _in_order(material.results.audit, material):
+        # Another classifier has other features.
+        by = tuple(entry.get(key) for key in ("reference_epochs", "seed"))
         for name, values in entry.get("spaces", {}).items():
-            spaces.setdefault(name, []).append((entry, values))
+            spaces.setdefault((name, by), []).append((entry, values))
     blocks = []
-    for space, columns in spaces.items():
+    for (space, (epochs, _)), columns in spaces.items():
         # An interval stands beside its figure.
         names = [
             name
@@ -134,7 +141,7 @@ def audit_tables(material):
             for name in names
         ]
         blocks += [
-            f"### Distances between {escape(space)}",
+            f"### Distances between {escape(space)}{_classifier(epochs)}",
             _commands([entry for entry, _ in columns]),
             table(header, lines),
         ]
@@ -163,6 +170,11 @@ def _generators(results):
 def _in_order(entries, material):
     methods = material.results.methods
     return sorted(entries, key=lambda e: row_key(Row(e["method"]), methods))
+
+
+def _classifier(epochs):
+    """Returns what is known of the classifier whose features count."""
+    return "" if epochs is None else f", classifier of {number(epochs)} epochs"
 
 
 def _keys(entries, without=()):

@@ -77,15 +77,19 @@ class Row:
 
     method: str
     selection: str = "random"
+    preparation: str | None = None
 
     @property
     def name(self):
         """Plain text for tables and legends, not escaped."""
+        name = self.method
         if self.selection != "random":
-            return f"{self.method}, {self.selection} selection"
+            name += f", {self.selection} selection"
         if self.method == CEILING:
-            return f"{self.method} (ceiling)"
-        return self.method
+            name += " (ceiling)"
+        if self.preparation is not None:
+            name += f" ({self.preparation})"
+        return name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +204,7 @@ def row_key(row, methods):
         block,
         _place(row.method, BASELINES + _GENERATORS, list(methods)),
         _place(row.selection, _SELECTIONS),
+        row.preparation or "",
     )
 
 

@@ -104,6 +104,7 @@ def read_record(place, num_commands=0, num_environments=0):
         row=Row(
             place.get("method", str),
             place.get("selection", str, "random"),
+            place.get("preparation", str, None),
         ),
         setting=Setting(
             protocol=protocol,

@@ -16,6 +16,7 @@ from gdd_keras.selection.limits import MAX_TYPICAL
 from gdd_keras.selection.limits import REAL_SELECTIONS
 from gdd_keras.selection.limits import SELECTIONS
 from gdd_keras.selection.limits import check_condensing
+from gdd_keras.selection.limits import check_distribution_matching
 from gdd_keras.selection.limits import check_size
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "REAL_SELECTIONS",
     "SELECTIONS",
     "check_condensing",
+    "check_distribution_matching",
     "check_size",
     "herding",
     "k_center",

@@ -11,6 +11,7 @@ __all__ = [
     "REAL_SELECTIONS",
     "SELECTIONS",
     "check_condensing",
+    "check_distribution_matching",
     "check_size",
 ]
 
@@ -65,11 +66,35 @@ def check_condensing(ipc, image_shape, num_classes):
     Raises:
         InputError: If this machine has less memory.
     """
+    _check_matching(
+        ipc,
+        image_shape,
+        min(num_classes, CLASSES_AT_ONCE),
+        "condensed images",
+        "choose `--selection typical`",
+    )
+
+
+def check_distribution_matching(ipc, image_shape, num_classes):
+    """Refuses the baseline `dm`, as `check_condensing` does.
+
+    It moves images of all classes at once.
+    """
+    _check_matching(
+        ipc,
+        image_shape,
+        num_classes,
+        f"the baseline `dm` of {num_classes} classes",
+        "leave `dm` out",
+    )
+
+
+def _check_matching(ipc, image_shape, num_classes, what, other):
+    """Refuses steps of distribution matching that there is no memory for."""
     height, width, _ = image_shape
     maps = _LOOKED_AT_MAPS * IMAGES_PER_CLASS + _MOVED_MAPS * ipc
-    maps *= min(num_classes, CLASSES_AT_ONCE)
     check_memory(
-        4 * maps * height * width * _MAP_WIDTH,
-        f"A step of condensed images (ipc={ipc} of {height} x {width} pixels)",
-        "Lower `--ipc`, or choose `--selection typical`.",
+        4 * num_classes * maps * height * width * _MAP_WIDTH,
+        f"A step of {what} (ipc={ipc} of {height} x {width} pixels)",
+        f"Lower `--ipc`, or {other}.",
     )

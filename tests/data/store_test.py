@@ -105,6 +105,8 @@ def test_fingerprint_depends_on_data_alone(make_npz, load, tmp_path):
     base = load(make_npz()).fingerprint
     assert len(base) == 16
     assert load(make_npz(name="elsewhere"), seed=9).fingerprint == base
+    held_out = [load(make_npz(), seed=seed).held_out for seed in (0, 0, 9)]
+    assert held_out[0] == held_out[1] != held_out[2]
     images = np.load(make_npz())["images"]
     images[3, 2, 1, 0] ^= 1
     labels = np.repeat([0, 1], [5, 5])

@@ -198,6 +198,13 @@ class TestPlan:
             plan_rows(["gdd"], selections=selections)
 
     @pytest.mark.parametrize(
+        "asked", [{"full_size": True}, {"selections": ["random", "herding"]}]
+    )
+    def test_nothing_to_select_from(self, asked):
+        with pytest.raises(InputError, match="Received: no `--model`"):
+            plan_rows([], ["random"], protocols=["fixed"], **asked)
+
+    @pytest.mark.parametrize(
         ("selection", "most"), [("typical", 500), ("condensed", 100)]
     )
     def test_too_many_chosen_images(self, selection, most):
@@ -297,6 +304,38 @@ def test_other_settings_are_other_figures(make, pretend_scores):
         # What does not bear on this row makes no other figure.
         again = make(**{"dm_steps": 9, "candidates": 50, **settings})
         assert again.run(rows) == records and len(scored) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "selection", "settings", "preparation"),
+    [
+        ("dm", "random", {"dm_steps": 3}, "3 steps"),
+        ("herding", "random", {"reference_epochs": 4}, "reference of 4 epochs"),
+        (
+            "gan",
+            "k_center",
+            {"candidates": 20, "reference_epochs": 4},
+            "20 candidates, reference of 4 epochs",
+        ),
+    ],
+)
+def test_what_images_depend_on_makes_other_figures(
+    make,
+    pretend_scores,
+    pixel_reference,
+    method,
+    selection,
+    settings,
+    preparation,
+):
+    rows = [Row(method, selection, "fixed", 1, LINEAR)]
+    few = {"dm_steps": 2, "candidates": 10, "reference_epochs": 2}
+    for own in (few, {**few, **settings}):
+        scored = pretend_scores()
+        records = make(**own).run(rows)
+        assert len(scored) == len(records) == 2
+        assert make(**own).run(rows) == records and len(scored) == 2
+    assert {record["preparation"] for record in records} == {preparation}
 
 
 def test_figures_of_another_process_are_not_made_again(
@@ -493,6 +532,10 @@ def test_quality(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
     # Only what is new is compared.
     make(seed=2).compare(["gan", "gdd"])
     assert len(calls) == 3 and len(stored(tmp_path)["quality"]) == 3
+    # Another reference network is another ruler.
+    make(seed=3).compare(["gan"])
+    make(seed=2, reference_epochs=9).compare(["gan"])
+    assert len(calls) == 5 and len(stored(tmp_path)["quality"]) == 5
 
 
 def test_audit(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
@@ -537,6 +580,8 @@ def test_audit(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
     }
     made.audit(["gan"])
     assert len(calls) == 6
+    make(seed=2, reference_epochs=9).audit(["gan"])
+    assert len(calls) == 12 and len(stored(tmp_path)["audit"]) == 6
 
 
 def test_audit_has_no_unseen_images_where_they_are_the_held_out_ones(

@@ -199,6 +199,8 @@ def test_other_settings_train_anew(toy_dataset, tmp_path, quick):
         {"seed": 1},
         {"dataset": dataclasses.replace(toy_dataset, fingerprint="other")},
         {"dataset": dataclasses.replace(toy_dataset, train=toy_dataset.test)},
+        # As many training images, but other ones.
+        {"dataset": dataclasses.replace(toy_dataset, held_out="other")},
     ]
     for number, settings in enumerate(calls, 1):
         # As many forgetting events as there were trainings.

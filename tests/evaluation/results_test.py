@@ -84,9 +84,19 @@ def test_a_record_is_never_replaced(folder):
                 "split": "test",
                 "num_images": 9,
                 "neighbours": 5,
+                "reference_epochs": 10,
+                "seed": 0,
             },
         ),
-        ("audit", {"method": "gdd", "num_generated": 9}),
+        (
+            "audit",
+            {
+                "method": "gdd",
+                "num_generated": 9,
+                "reference_epochs": 10,
+                "seed": 0,
+            },
+        ),
     ],
 )
 def test_comparisons_are_replaced_by_newer_ones(folder, section, entry):

@@ -48,6 +48,7 @@ def test_order_of_rows(material, record):
         entries.append(
             record("gdd", 0.5, protocol="fixed", selection=selection)
         )
+    entries.append(record("dm", 0.5, protocol="fixed", preparation="500 steps"))
     found = material(
         entries,
         methods={
@@ -58,7 +59,8 @@ def test_order_of_rows(material, record):
     )
     (lines,) = tables(accuracy_tables(found))
     assert [line.split(" | ")[0][2:] for line in lines[1:]] == [
-        *("random", "herding", "k_center", "forgetting", "dm", "mtt"),
+        *("random", "herding", "k_center", "forgetting", "dm"),
+        *("dm (500 steps)", "mtt"),
         *("gan", "dim", "gdd", "gdd, herding selection"),
         *("gdd, k_center selection", "another", "other"),
         "real_stream (ceiling)",

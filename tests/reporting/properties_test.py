@@ -86,6 +86,17 @@ def test_quality(material):
         "| gdd | 0.750 | – | 1.250 | 0.062 | 12.35 |",
     ]
     assert blocks[4] == "### validation split, 5,000 images"
+    # What other classifiers say stands in other tables.
+    found = material(
+        quality=[
+            quality("gdd"),
+            quality("gdd", reference_epochs=5, seed=0),
+            quality("gdd", reference_epochs=5, seed=1),
+        ]
+    )
+    blocks = quality_tables(found)
+    assert len(blocks) == 1 + 3 * 3
+    assert "5 neighbours, classifier of 5 epochs. " in blocks[5]
     assert quality_tables(material()) == []
 
 
@@ -120,4 +131,14 @@ def test_audit(material):
         "| share nearer train | – | 0.5031 (0.4675 to 0.5371) |",
     ]
     assert lines(blocks[6]) == ["| attack auc | 0.5 |"]
+    features = {"features": {"attack_auc": 0.5}}
+    audits = [
+        {"method": "gdd", "reference_epochs": n, "seed": 0, "spaces": features}
+        for n in (5, 10)
+    ]
+    blocks = audit_tables(material(audit=audits))
+    assert blocks[1::3] == [
+        "### Distances between features, classifier of 5 epochs",
+        "### Distances between features, classifier of 10 epochs",
+    ]
     assert audit_tables(material()) == []
