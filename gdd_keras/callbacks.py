@@ -41,16 +41,18 @@ class PoolRedraw(keras.callbacks.Callback):
         redraw_steps: Steps between draws.
         writer: `tf.summary` writer that notes each draw as `pool/network`
             and `pool/index`, or `None`.
+        first_step: Step counter at the stage's start.
     """
 
-    def __init__(self, redraw_steps, writer=None):
+    def __init__(self, redraw_steps, writer=None, first_step=0):
         super().__init__()
         self.redraw_steps = redraw_steps
+        self.first_step = first_step
         self.writer = writer
 
     def on_train_batch_begin(self, batch, logs=None):
         step, pool = scalar(self.model.step), self.model.pool
-        number = step // self.redraw_steps
+        number = (step - self.first_step) // self.redraw_steps
         if scalar(pool.draw_count) == number:
             return
         pool.draw(number)

@@ -863,6 +863,7 @@ def make_config(preset=None, base=None, **settings):
     else:
         for section, _, field, _ in section_fields():
             values[field.name] = getattr(getattr(base, section), field.name)
+        values.update(_moved_defaults(values, settings))
     values.update(settings)
     sections = {}
     for section, section_class, field, _ in section_fields():
@@ -876,6 +877,20 @@ def make_config(preset=None, base=None, **settings):
     )
 
 
+def _moved_defaults(values, settings):
+    """Returns what follows from other latents, where it was the default."""
+    before, after = (
+        matching_defaults(of.get("latents", values["latents"]))
+        for of in (values, settings)
+    )
+    defaults = {f.name: f.default for f in dataclasses.fields(MatchingConfig)}
+    return {
+        name: after.get(name, defaults[name])
+        for name in {*before, *after}
+        if values[name] == before.get(name, defaults[name])
+    }
+
+
 def config_to_json(config):
     """Returns the config as JSON text, sections as objects."""
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
@@ -884,6 +899,7 @@ def config_to_json(config):
 def config_from_json(text, source="config"):
     """Parses what `config_to_json` wrote; missing keys take their defaults.
 
+    These are the preset's that the text names, and follow its latents.
     Settings that did not exist when it was written are as in
     `with_former_settings`.
 
@@ -908,7 +924,9 @@ def config_from_json(text, source="config"):
             f"({', '.join(sections)}), as in a run's config.json."
         )
     built = {}
-    for name, values in with_former_settings(parsed).items():
+    parsed = with_former_settings(parsed)
+    defaults = _defaults_of(parsed)
+    for name, values in parsed.items():
         if name not in sections:
             raise InputError(
                 f"{source} has the unknown section `{shown(name)}`. Known: "
@@ -921,10 +939,32 @@ def config_from_json(text, source="config"):
                 f"{source}, section `{name}`: {_unknown_keys(unknown, known)}"
             )
         try:
-            built[name] = sections[name](**values)
+            built[name] = sections[name](**{**defaults[name], **values})
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
+    for name, values in defaults.items():
+        built.setdefault(name, sections[name](**values))
     return Config(**built)
+
+
+def _defaults_of(parsed):
+    """Returns what the preset and the latents of a config file set.
+
+    Args:
+        parsed: Dict of sections as in JSON, not checked.
+
+    Returns:
+        Dict from section to dict from field to value.
+    """
+    preset = parsed.get("run", {}).get("preset")
+    preset = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+    latents = parsed.get("networks", {}).get("latents", preset.get("latents"))
+    own = {**matching_defaults(latents), **preset}
+    found = {field.name: {} for field in dataclasses.fields(Config)}
+    for section, _, field, _ in section_fields():
+        if field.name in own:
+            found[section][field.name] = own[field.name]
+    return found
 
 
 def with_former_settings(parsed):

@@ -14,6 +14,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.config import config_to_json
 from gdd_keras.conversion import target_directory
+from gdd_keras.conversion import version_to_write
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.evaluation.protocols import check_origin
 from gdd_keras.evaluation.sources import RealStream
@@ -174,8 +175,7 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     classifier = exported_classifier(directory, metadata)
     weights = metadata.get("weights", "float32")
     network = _with_chosen_noise(network, layer)
-    # Another command may have written the next version meanwhile.
-    target = target_directory(directory, output, "saved_model")
+    target = version_to_write(directory, output)
     return write_version(network, target, full, weights, classifier), wrong
 
 

@@ -210,15 +210,33 @@ class GenerativeDistiller(ConditionalGAN):
     def _drawn_rows(self, size):
         """Says which rows have drawn latents: the last ones of a whole batch.
 
+        Labels go round in batches: a row has only those that are equal modulo
+        the greatest divisor that batch and classes have in common. Where so
+        many rows are not of both kinds, the last ones are counted from another
+        row in each step, or some classes would never be a pair, and others
+        never be drawn.
+
         Returns:
             bool `(size,)`, and the share of the others in the whole batch.
         """
         count, rows = batch_rows(size)
+        classes = self.num_classes
         pairs = tf.round((1.0 - self.drawn_share) * tf.cast(count, tf.float32))
         # One pair at least: means over pairs need it.
         pairs = tf.maximum(pairs, 1.0)
         rows = tf.range(count) if rows is None else rows
         pair_share = pairs / tf.cast(count, tf.float32)
+        fewest = tf.minimum(tf.cast(pairs, tf.int32), count)
+        fewest = tf.minimum(fewest, count - fewest)
+        offset = tf.random.stateless_uniform(
+            (), self._random_seed(7), 0, count, tf.int32
+        )
+        divisors = tf.constant(
+            [n for n in range(1, classes + 1) if classes % n == 0]
+        )
+        common = tf.reduce_max(tf.where(count % divisors == 0, divisors, 1))
+        offset = tf.where(common > fewest, offset, 0)
+        rows = (rows + offset) % count
         return tf.cast(rows, tf.float32) >= pairs, pair_share
 
     def _matching_terms(self, data, real_images, generated_images):

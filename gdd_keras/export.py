@@ -86,5 +86,8 @@ def export_generator(
     }
     if classifier is not None:
         classifier = keras_classifier(classifier)
-    target = directory / str(files.next_version(directory))
+
+    def target():
+        return directory / str(files.next_version(directory))
+
     return write_version(network, target, full, weights, classifier)

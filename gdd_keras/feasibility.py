@@ -41,7 +41,7 @@ def check_training(config, image_shape, num_classes):
     if not tf.config.list_physical_devices("GPU"):
         _check_networks(config, image_shape, num_classes)
     evaluation = config.evaluation
-    if evaluation.num_seeds:
+    if evaluation.num_seeds or config.run.monitor_every:
         check_network("network", evaluation.network, image_shape, num_classes)
     if evaluation.num_seeds and evaluation.protocol == "fixed":
         check_stored_set(evaluation.ipc, image_shape, num_classes)

@@ -84,7 +84,8 @@ def publish(temporary, path):
         temporary: File that `tempfile.mkstemp` made, closed.
         path: Target file, in the same file system.
     """
-    with open(temporary, "rb") as file:
+    # Windows takes it for a file alone that may be written.
+    with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     # mkstemp makes files private; a result is meant to be shared.
     os.chmod(temporary, 0o644)

@@ -43,6 +43,7 @@ from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
 from gdd_keras.training import plan_training
 from gdd_keras.training import restore_trained
+from gdd_keras.training import seconds_to_train
 from gdd_keras.training import time_plan
 from gdd_keras.training import train_stage
 from gdd_keras.training import training_precision
@@ -441,19 +442,21 @@ def _plans(run, stages, config, dataset, left):
         )
     if left is None:
         return plans
-    # After an interruption, unfinished stages share what is left.
-    done = {
-        name for name, stage in run.state["stages"].items() if stage["done"]
-    }
-    planned = sum(
-        plan.seconds
-        for stage, plan in zip(stages, plans, strict=True)
-        if stage.name not in done
-    )
-    share = min(1.0, max(0.0, left()) / planned) if planned else 1.0
+    # After an interruption, what is left is shared as what was planned and is
+    # not used yet; so it is where stage 1 is another run's.
+    begun = run.state["stages"]
+    unused = []
+    for stage, plan in zip(stages, plans, strict=True):
+        progress = begun.get(stage.name, {"done": False})
+        used = progress.get("seconds") or 0.0
+        unused.append(0.0 if progress["done"] else plan.seconds - used)
+    unused = [max(0.0, seconds) for seconds in unused]
+    share = max(0.0, seconds_to_train(left())) / (sum(unused) or 1.0)
+    if not begun:
+        share = min(1.0, share)
     return [
-        dataclasses.replace(plan, seconds=max(1.0, plan.seconds * share))
-        for plan in plans
+        dataclasses.replace(plan, seconds=max(1.0, seconds * share))
+        for plan, seconds in zip(plans, unused, strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ from gdd_keras import files
 from gdd_keras.config import RunError
 from gdd_keras.config import config_to_json
 from gdd_keras.conversion import target_directory
+from gdd_keras.conversion import version_to_write
 from gdd_keras.evaluation.protocols import check_origin
 from gdd_keras.evaluation.protocols import pick_split
 from gdd_keras.evaluation.sources import MAX_BATCH_SIZE
@@ -205,8 +206,7 @@ def label_model(model, dataset, config, output=None, verbose=1):
     }
     version = write_version(
         network,
-        # Another command may have written the next version meanwhile.
-        target_directory(directory, output, "saved_model"),
+        version_to_write(directory, output),
         full,
         metadata.get("weights", "float32"),
         keras_classifier(soft_labeller(labeller, settings.label_temperature)),

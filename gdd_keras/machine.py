@@ -4,7 +4,7 @@ import os
 import pathlib
 import platform
 
-__all__ = ["cpu_flags", "describe_environment"]
+__all__ = ["cpu_flags", "describe_environment", "usable_cores"]
 
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
@@ -33,6 +33,15 @@ def describe_environment():
             "tensorflow": tf.__version__,
         },
     }
+
+
+def usable_cores():
+    """Returns how many cores this process may use, an integer >= 1."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        # Neither macOS nor Windows says.
+        return os.cpu_count() or 1
 
 
 def cpu_flags():

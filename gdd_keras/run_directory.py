@@ -20,8 +20,10 @@ from gdd_keras.schema import read_text
 __all__ = [
     "RunDirectory",
     "adopted_progress",
+    "check_origin_of_stage_1",
     "check_stage_1",
     "finished_run",
+    "has_stage_1_of",
     "numbered_folders",
     "open_run",
 ]
@@ -82,6 +84,7 @@ class RunDirectory:
         self.config = config
         if not self.config_file.exists():
             write_text(self.config_file, config_to_json(config))
+        self._config_text = _text_of_config(self.path)
 
     @property
     def config_file(self):
@@ -131,7 +134,14 @@ class RunDirectory:
                 "or choose another folder with `--run-dir`."
             ),
         ):
-            # The other process may have ended only now.
+            # The other process may have ended only now, or begun another run
+            # here while this one did.
+            if _text_of_config(self.path) != self._config_text:
+                raise InputError(
+                    f"The run in {self.path} must have the settings with which "
+                    "it was begun. Received: those of another command, which "
+                    "was begun at the same time. Enter this one again."
+                )
             self.state = _read_state(self.path)
             yield
 
@@ -178,9 +188,10 @@ class RunDirectory:
             # A process that was killed may have copied it and not noted it.
             with new_directory(self.labeller, replace=True) as folder:
                 shutil.copytree(path / _LABELLER, folder, dirs_exist_ok=True)
-        # Last, since a second one would not replace it.
         source = _checkpoints(path, _STAGE_1)
-        with new_directory(self.checkpoints(_STAGE_1)) as folder:
+        # Nor was this one noted, if the process was killed before `save`.
+        checkpoints = self.checkpoints(_STAGE_1)
+        with new_directory(checkpoints, replace=True) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
         self.save(**progress)
 
@@ -216,6 +227,7 @@ def _adopted(path, state, config, extend, with_labeller=True):
         "stages": {_STAGE_1: {**stage, "done": not extend}},
         "fingerprint": state["fingerprint"],
         "stage_1_from": str(path),
+        "extended": extend,
         "adopted_seconds": seconds,
         **labeller,
     }
@@ -229,7 +241,6 @@ def _has_labeller_of(config, path, state):
         and _LABELLER in state
         and (path / _LABELLER).is_dir()
         and config.labeller.labeller_steps == earlier.labeller.labeller_steps
-        and config.run.seed == earlier.run.seed
     )
 
 
@@ -263,6 +274,10 @@ def check_stage_1(path, config, target, extend=False):
             f"Received: {path}, where it is not. Continue that run first."
         )
     different = _difference(earlier, config, _STAGE_1_SECTIONS)
+    if earlier.run.seed != config.run.seed:
+        # It says which images are held out, too.
+        seeds = f"seed={earlier.run.seed} there, {config.run.seed} here"
+        different = "; ".join(filter(None, (different, seeds)))
     if different:
         raise InputError(
             f"`--stage-1-from` must be a run with the same settings of "
@@ -298,12 +313,13 @@ def open_run(
     parent="runs",
     stage_1_from=None,
     extend_stage_1=False,
+    any_stage_1=False,
 ):
     """Finds the run that these settings belong to, or makes a new one.
 
     Without `run_dir`, runs of a data set are `runs/<name>`, `runs/<name>-2`
-    and so on; the latest whose config is equal is continued, and other
-    settings get the next number.
+    and so on; the latest whose config is equal, and whose stage 1 is from the
+    same place, is continued; others get the next number.
 
     Args:
         config: Resolved `Config`.
@@ -314,6 +330,7 @@ def open_run(
         parent: Where numbered runs lie.
         stage_1_from: As in `RunDirectory`.
         extend_stage_1: Likewise.
+        any_stage_1: Whether a run is continued wherever its stage 1 is from.
 
     Returns:
         `RunDirectory`.
@@ -325,11 +342,66 @@ def open_run(
     if run_dir is not None:
         path = pathlib.Path(run_dir)
         _check_given(config, path, fresh)
+        if stage_1_from is not None:
+            check_origin_of_stage_1(path, stage_1_from, extend_stage_1)
     else:
         existing, path = numbered_folders(pathlib.Path(parent), name)
         if not fresh:
-            path = next((p for p in existing if _holds(p, config)), path)
+            fitting = (
+                found
+                for found in existing
+                if _holds(found, config)
+                and (
+                    any_stage_1
+                    or has_stage_1_of(found, stage_1_from, extend_stage_1)
+                )
+            )
+            path = next(fitting, path)
     return RunDirectory(path, config, stage_1_from, extend_stage_1)
+
+
+def has_stage_1_of(path, origin, extend=False):
+    """Says whether a run has its stage 1 from a place, or may get it yet.
+
+    Args:
+        path: Folder of the run.
+        origin: Folder of the run that it should be from; `None` for a stage 1
+            of its own.
+        extend: As in `RunDirectory.adopt_stage_1`.
+    """
+    state = _read_state(pathlib.Path(path))
+    if _STAGE_1 not in state["stages"]:
+        return True
+    own = state.get("stage_1_from")
+    if origin is None or own is None:
+        return origin is own
+    same = pathlib.Path(own).resolve() == pathlib.Path(origin).resolve()
+    # Runs of before do not say whether they trained it on.
+    return same and state.get("extended", extend) == extend
+
+
+def check_origin_of_stage_1(path, origin, extend=False):
+    """Refuses a run whose stage 1 is from somewhere else.
+
+    Args:
+        path: As in `has_stage_1_of`, as are the others.
+        origin: Folder of the run that it should be from.
+        extend: As in `RunDirectory.adopt_stage_1`.
+
+    Raises:
+        InputError: If it is.
+    """
+    if has_stage_1_of(path, origin, extend):
+        return
+    state = _read_state(pathlib.Path(path))
+    own = state.get("stage_1_from", "its own")
+    if state.get("extended"):
+        own += ", trained on"
+    raise InputError(
+        f"`--stage-1-from` must be where the run has its stage 1 from, {own}. "
+        f"Received: {origin}{', to be trained on' if extend else ''}, for "
+        f"{path}. Choose another folder for another run."
+    )
 
 
 def finished_run(path):
@@ -421,6 +493,12 @@ def _run_numbers(parent, name):
             if match:
                 numbers.append(int(match[1] or 1))
     return numbers
+
+
+def _text_of_config(path):
+    """Returns what a run's folder says of its settings, unread."""
+    file = path / _CONFIG
+    return file.read_bytes() if file.is_file() else None
 
 
 def _holds(path, config):

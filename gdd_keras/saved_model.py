@@ -1,6 +1,7 @@
 """A version directory of TF Serving: SavedModel and metadata, written whole."""
 
 import datetime
+import errno
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +23,9 @@ def write_version(network, target, metadata, weights, classifier=None):
 
     Args:
         network: `gdd_keras.inference.Network`.
-        target: Version directory; must not exist, or be empty.
+        target: Version directory; must not exist, or be empty. Or a function
+            that gives the next one, and is asked again if another process
+            took it meanwhile.
         metadata: Dict of all that this function does not know: bytes,
             signatures, versions of libraries, date.
         weights: `"float32"` or `"float16"`, see `stored_weights`; the
@@ -31,7 +34,7 @@ def write_version(network, target, metadata, weights, classifier=None):
             labels, or `None`. It is stored in half, which no student sees.
 
     Returns:
-        `target`.
+        `pathlib.Path` of the version directory.
 
     Raises:
         InputError: If a field of `metadata` is missing or wrong, or if the
@@ -52,7 +55,30 @@ def write_version(network, target, metadata, weights, classifier=None):
         **written_now(metadata),
     }
     check_metadata(full, "The metadata to export")
-    with files.new_directory(target) as temporary:
+    if not callable(target):
+        _write(target, network, full, weights, classifier, classifier_weights)
+        return target
+    while True:
+        directory = target()
+        try:
+            _write(
+                directory,
+                network,
+                full,
+                weights,
+                classifier,
+                classifier_weights,
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return directory
+
+
+def _write(directory, network, full, weights, classifier, classifier_weights):
+    """Writes both into a new or empty directory."""
+    with files.new_directory(directory) as temporary:
         save_network(
             network,
             stored_weights(network.weights, weights),
@@ -68,7 +94,6 @@ def write_version(network, target, metadata, weights, classifier=None):
             if path.is_file()
         )
         files.write_json(temporary / METADATA_NAME, full)
-    return target
 
 
 def written_now(metadata):

@@ -51,6 +51,7 @@ __all__ = [
     "check_same_data",
     "plan_training",
     "restore_trained",
+    "seconds_to_train",
     "time_plan",
     "train_stage",
     "training_precision",
@@ -313,9 +314,7 @@ def plan_training(
     limits = [None] * len(stages)
     if seconds_left is not None:
         left = seconds_left()
-        if reserve:
-            left -= max(_RESERVE_SECONDS, _RESERVE_SHARE * left)
-        seconds = max(1.0, left)
+        seconds = max(1.0, seconds_to_train(left) if reserve else left)
         share = config.run.cgan_share if len(stages) > 1 else 1.0
         limits = [seconds * share, seconds * (1.0 - share)][: len(stages)]
     plans = [
@@ -330,6 +329,15 @@ def plan_training(
             for plan in plans[num_timed:]
         ]
     return plans
+
+
+def seconds_to_train(left):
+    """Returns what of a time budget is not kept back for the export.
+
+    Args:
+        left: Seconds that are left of it.
+    """
+    return left - max(_RESERVE_SECONDS, _RESERVE_SHARE * left)
 
 
 def _seconds_per_step(stages, num_timed):
@@ -512,8 +520,10 @@ def _monitors(stage, run, config, writers):
         ),
     ]
     if trainer.matches:
-        redraw_steps = config.matching.pool_redraw_steps
-        monitors.append(PoolRedraw(redraw_steps, writer))
+        first_step = run.state["stages"][stage.name]["first_step"]
+        monitors.append(
+            PoolRedraw(config.matching.pool_redraw_steps, writer, first_step)
+        )
     if config.run.monitor_every:
         monitors.append(
             HeldOutAccuracy(

@@ -13,6 +13,9 @@ from gdd_keras import cli
 from gdd_keras.config import InputError
 from gdd_keras.config import checked_integer
 from gdd_keras.config import make_config
+from gdd_keras.files import next_version
+from gdd_keras.metadata import distillation_config
+from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_warnings
 from gdd_keras.tuning.flags import add_search_flags
@@ -109,6 +112,47 @@ def read_settings(arguments):
         arguments.distilled_ipc,
         code=_code_digest(),
     )
+
+
+def check_in_use(serving, config):
+    """Refuses to judge beside a version that saw what judges it.
+
+    Args:
+        serving: Folder of the versions in use, which may be absent.
+        config: `Config` of the pipeline.
+
+    Raises:
+        InputError: If the highest version was trained on images that the
+            pipeline holds out, or its images are of another size.
+    """
+    version = next_version(serving) - 1
+    if not version:
+        return
+    directory = serving / str(version)
+    metadata = read_metadata(directory)
+    own = distillation_config(directory, metadata, True)
+    if own is None:
+        return
+
+    def settings(config):
+        return {
+            "seed": config.run.seed,
+            "validation_fraction": config.data.validation_fraction,
+            "image_size": config.data.image_size,
+        }
+
+    there, here = settings(own), settings(config)
+    different = [name for name in here if here[name] != there[name]]
+    if different:
+        parts = "; ".join(
+            f"{name}={there[name]} there, {here[name]} here"
+            for name in different
+        )
+        raise InputError(
+            "The version in use must hold out the same images as the new one, "
+            f"which is judged by them. Received: {directory} with {parts}. "
+            "Change them, or push to another `--saved-models`."
+        )
 
 
 def open_data(settings):

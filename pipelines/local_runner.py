@@ -5,11 +5,13 @@ import sys
 
 from gdd_keras import cli
 from gdd_keras.config import InputError
+from gdd_keras.files import check_can_be_made
 from gdd_keras.files import next_version
 from gdd_keras.files import take_lock
 from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
 from pipelines.arguments import add_arguments
+from pipelines.arguments import check_in_use
 from pipelines.arguments import import_tfx
 from pipelines.arguments import open_data
 from pipelines.arguments import read_settings
@@ -79,6 +81,13 @@ def _run(arguments):
     serving = pathlib.Path(arguments.saved_models).absolute() / name
     # Refuses a folder that holds something else before hours of training.
     next_version(serving)
+    check_can_be_made(serving, "`--saved-models`")
+    check_in_use(serving, settings.config)
+    if arguments.runner is not None and not arguments.distilled_ipc:
+        raise InputError(
+            "`--runner` needs a set to write. Received: no `--distilled-ipc`. "
+            "Pass one, or leave `--runner` out."
+        )
     beam_options = _beam_options(arguments.runner, arguments.other_flags)
     orchestration = import_tfx()
     taken = InputError(

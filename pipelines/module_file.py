@@ -60,6 +60,8 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         settings.space,
         dataset.name,
         parent=work_dir,
+        # TFX gives the same stage 1 another place whenever it runs.
+        any_stage_1=True,
     )
     RunDirectory(search.stage_1, search.config).adopt_stage_1(_stage_1(fn_args))
     tuner = _Search(make_tuner(search, dataset), search)
@@ -132,7 +134,7 @@ def _stage_1(fn_args):
 
 def _train(fn_args, config, work_dir, dataset, stage_1=None):
     """Trains, and copies the export and the run to their artifacts."""
-    run = open_run(config, dataset.name, parent=work_dir)
+    run = open_run(config, dataset.name, parent=work_dir, any_stage_1=True)
     if stage_1 is not None:
         run.adopt_stage_1(stage_1)
     # The evaluator scores, on held-out images.

@@ -245,6 +245,11 @@ def test_pool_redraw_follows_the_step_counter():
     late.step.assign(7)
     fit(late, [PoolRedraw(3)], steps=1)
     assert late.pool.drawn == [2]
+    # Counted from the stage's own start, the first network stays that long.
+    own = Trainer()
+    own.step.assign(7)
+    fit(own, [PoolRedraw(3, first_step=7)], steps=4)
+    assert own.pool.drawn == [0, 1]
 
 
 def test_what_a_draw_leaves_goes_back_to_the_system(monkeypatch):

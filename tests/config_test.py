@@ -31,7 +31,12 @@ def test_paper_weights_are_the_defaults_without_an_encoder(preset):
     assert given.matching.omega_l == 2.0
     assert make_config(base=config) == config
     with_encoder = make_config(base=config, latents="encoded")
-    assert with_encoder.matching == config.matching
+    # Defaults follow the latents; what a preset says stays.
+    if preset == "compact":
+        assert with_encoder == make_config()
+    assert with_encoder.matching.distill_steps == (
+        3_200 if preset == "compact" else config.matching.distill_steps
+    )
 
 
 def test_field_names_are_unique_over_sections():
@@ -256,3 +261,30 @@ def test_field_parsers():
     for name, text in (("image_size", "big"), ("seed", "1.5")):
         with pytest.raises(ValueError, match="invalid literal"):
             parsers[name](text)
+
+
+def test_file_that_names_a_preset_or_latents_alone():
+    # What it leaves out is as the same flags would have it.
+    assert config_from_json('{"run": {"preset": "paper"}}') == (
+        make_config("paper")
+    )
+    found = config_from_json('{"networks": {"latents": "normal"}}')
+    assert found.matching == make_config(latents="normal").matching
+    found = config_from_json(
+        '{"run": {"preset": "paper"}, "networks": {"latents": "encoded"}}'
+    )
+    assert found == make_config("paper", latents="encoded")
+    for preset in ("compact", "tiny", "paper"):
+        config = make_config(preset)
+        assert config_from_json(config_to_json(config)) == config
+
+
+def test_other_latents_move_the_defaults_of_stage_2():
+    normal, encoded = make_config(latents="normal"), make_config()
+    assert make_config(base=encoded, latents="normal") == normal
+    assert make_config(base=normal, latents="encoded") == encoded
+    # What was chosen stays.
+    chosen = make_config(omega_l=7.0)
+    assert make_config(base=chosen, latents="normal").matching.omega_l == 7.0
+    given = make_config(base=encoded, latents="normal", omega_l=3.0)
+    assert given.matching.omega_l == 3.0

@@ -634,10 +634,11 @@ class TestStage1From:
         assert seconds == pytest.approx(
             own + earlier["labeller_seconds"], abs=0.06
         )
-        # Of other steps or another seed it is another one.
+        # Of another seed are the images that are held out, too.
         code, out, err = command(*plain, *soft, "--seed", 1, "--dry-run")
-        assert (code, err) == (0, "")
-        assert "before all else" in out and "labeller: done" not in out
+        assert (code, out) == (2, "")
+        assert "Received: labelled with seed=0 there, 1 here." in err
+        # Of other steps it is another one.
         out, state, copied, _ = follower("third", "--labeller-steps", 3)
         assert "before all else" in out and "labeller: done" not in out
         assert copied != weights.read_bytes()

@@ -519,7 +519,11 @@ def test_drawn_latents_are_those_of_the_export(share, pairs):
     latents, losses = trainer._latents(real, batch["labels"])
     assert losses == {}
     encoded, _ = make(encoded=True)._latents(real, batch["labels"])
-    np.testing.assert_array_equal(latents[:pairs], encoded[:pairs])
+    is_drawn, pair_share = trainer._drawn_rows(tf.constant(6))
+    is_drawn = is_drawn.numpy()
+    assert float(pair_share) == pytest.approx(pairs / 6)
+    assert is_drawn.sum() == 6 - pairs
+    np.testing.assert_array_equal(latents[~is_drawn], encoded[~is_drawn])
     noise = tf.random.stateless_normal(
         (6, 6),
         tf.random.experimental.stateless_fold_in(
@@ -527,7 +531,28 @@ def test_drawn_latents_are_those_of_the_export(share, pairs):
         ),
     )
     drawn = mixture([noise, tf.one_hot(batch["labels"], 3)])
-    np.testing.assert_allclose(latents[pairs:], drawn[pairs:], rtol=1e-5)
+    np.testing.assert_allclose(latents[is_drawn], drawn[is_drawn], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "share"), [(6, 0.5), (6, 0.2), (3, 0.5), (4, 0.99), (1, 0.5)]
+)
+def test_every_class_is_a_pair_and_is_drawn(size, share):
+    trainer, _ = make_drawing(share)
+    pairs = max(1, round((1 - share) * size))
+    kinds = set()
+    for step in range(40):
+        trainer.step.assign(step)
+        is_drawn, _ = trainer._drawn_rows(tf.constant(size))
+        assert int(tf.reduce_sum(tf.cast(is_drawn, tf.int32))) == size - pairs
+        # Labels go round through all batches.
+        labels = (step * size + np.arange(size)) % 3
+        kinds |= set(zip(labels, is_drawn.numpy(), strict=True))
+        if size == 6 and share == 0.5:
+            # Every row has every class then, and nothing needs to move.
+            np.testing.assert_array_equal(is_drawn, 3 * [False] + 3 * [True])
+    expected = {False, True} if pairs < size else {False}
+    assert kinds == {(label, kind) for label in range(3) for kind in expected}
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

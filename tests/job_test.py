@@ -238,13 +238,18 @@ def test_interrupted_budget_is_shared_anew(config, tmp_path):
     run.save(plan=[{**plan, "seconds": 60.0}, {**plan, "seconds": 40.0}])
     # Plenty left: as planned.
     assert plans_of(run, 500.0) == [60.0, 40.0]
-    assert plans_of(run, 50.0) == [30.0, 20.0]
+    # Fifteen seconds are kept for the export.
+    assert plans_of(run, 65.0) == [30.0, 20.0]
     # Nothing left: a second each, so that an export comes out.
     assert plans_of(run, -5.0) == [1.0, 1.0]
+    # What stage 1 has used is not planned for again.
+    run.state["stages"]["cgan"] = {"done": False, "seconds": 50.0}
+    assert plans_of(run, 40.0) == [5.0, 20.0]
+    assert plans_of(run, 115.0) == [20.0, 80.0]
     # Stage 1 is over: what is left belongs to stage 2.
-    run.state["stages"]["cgan"] = {"done": True}
-    assert plans_of(run, 50.0)[1] == 40.0
-    assert plans_of(run, 10.0)[1] == 10.0
+    run.state["stages"]["cgan"] = {"done": True, "seconds": 50.0}
+    assert plans_of(run, 65.0)[1] == 50.0
+    assert plans_of(run, 25.0)[1] == 10.0
 
 
 def test_plan_is_made_once(config, toy_dataset, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from gdd_keras.run_directory import open_run
 
 CONFIG = make_config("tiny")
 OTHER = make_config("tiny", seed=7, omega_l=0.5)
+DONE = {"cgan": {"done": True, "steps": 8, "first_step": 0, "seconds": 1.0}}
 
 
 def opened(config, tmp_path, **settings):
@@ -182,3 +183,90 @@ def test_run_of_another_version_does_not_block_new_ones(tmp_path):
     # Named outright, it is an error.
     with pytest.raises(InputError, match="unknown key `setting_of_a_later"):
         open_run(CONFIG, "digits", run.path)
+
+
+def with_stage_1(folder, config=CONFIG):
+    """Makes a run whose stage 1 looks finished."""
+    run = RunDirectory(folder, config)
+    run.checkpoints("cgan").mkdir(parents=True)
+    (run.checkpoints("cgan") / "ckpt-1").write_text(folder.name)
+    run.save(stages=DONE, fingerprint="1")
+    return folder
+
+
+def test_runs_of_another_stage_1_are_other_runs(tmp_path):
+    first, second = (with_stage_1(tmp_path / name) for name in ("a", "b"))
+    config = make_config(base=CONFIG, omega_l=0.5, cgan_steps=99)
+    opened_from = {}
+    for origin, extend in (
+        (None, False),
+        (first, False),
+        (second, False),
+        (second, True),
+    ):
+        settings = {"stage_1_from": origin, "extend_stage_1": extend}
+        run = open_run(config, "toy", parent=tmp_path, **settings)
+        assert run.path.name not in opened_from.values()
+        if origin is None:
+            run.save(stages=DONE)
+        else:
+            run.adopt_stage_1(origin, extend)
+        opened_from[origin, extend] = run.path.name
+    for (origin, extend), name in opened_from.items():
+        settings = {"stage_1_from": origin, "extend_stage_1": extend}
+        assert opened_as(config, tmp_path, **settings) == name
+    # The pipeline knows its own by their folder.
+    latest = opened_from[second, True]
+    assert opened_as(config, tmp_path, any_stage_1=True) == latest
+    given = {"run_dir": tmp_path / opened_from[first, False]}
+    for refused in ({"stage_1_from": second}, {"extend_stage_1": True}):
+        settings = {"stage_1_from": first, **given, **refused}
+        with pytest.raises(InputError, match="has its stage 1 from, .*a. Rece"):
+            open_run(config, "toy", **settings)
+    with pytest.raises(InputError, match="from, .*b, trained on. Received"):
+        open_run(config, "toy", run_dir=tmp_path / latest, stage_1_from=second)
+    # Whoever names the folder alone goes on with it.
+    assert open_run(config, "toy", **given).path == given["run_dir"]
+
+
+def opened_as(config, tmp_path, **settings):
+    return open_run(config, "toy", parent=tmp_path, **settings).path.name
+
+
+def test_adoption_that_was_killed_is_repeated(tmp_path, monkeypatch):
+    first = with_stage_1(tmp_path / "a")
+    run = RunDirectory(tmp_path / "b", CONFIG)
+
+    def fail(self, **changes):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "save", fail)
+        with pytest.raises(OSError, match="No space"):
+            run.adopt_stage_1(first)
+    assert (run.checkpoints("cgan") / "ckpt-1").exists()
+    run = RunDirectory(tmp_path / "b", CONFIG)
+    run.adopt_stage_1(first)
+    assert run.state["stages"]["cgan"]["done"]
+
+
+def test_stage_1_of_another_seed(tmp_path):
+    first = with_stage_1(tmp_path / "a")
+    other = make_config(base=CONFIG, seed=7, batch_size=3)
+    with pytest.raises(InputError, match="batch_size=.*; seed=0 there, 7 here"):
+        open_run(other, "toy", parent=tmp_path, stage_1_from=first)
+    again = make_config(base=CONFIG, distill_seed=7)
+    open_run(again, "toy", parent=tmp_path, stage_1_from=first)
+
+
+def test_two_runs_that_begin_at_the_same_time(tmp_path, monkeypatch):
+    first = RunDirectory(tmp_path / "a", CONFIG)
+    # The other command looked for a config before this one wrote its own.
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "exists", lambda self: False)
+        second = RunDirectory(tmp_path / "a", OTHER)
+    with pytest.raises(InputError, match="begun at the same time. Enter this"):
+        with first.locked():
+            pytest.fail("must not begin")
+    with second.locked():
+        assert config_from_json(second.config_file.read_text()) == OTHER

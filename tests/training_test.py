@@ -128,7 +128,7 @@ def test_training_leaves_its_traces(whole, config):
         "distill": {"first_step": 6, "done": True, "steps": 6},
     }
     # Steps 6, 8 and 10 began with a draw.
-    assert state["pool_draw_count/0"] == 5
+    assert state["pool_draw_count/0"] == 2
 
 
 # Saves: three epochs and the end of stage 1, then the same of stage 2.

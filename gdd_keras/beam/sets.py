@@ -18,6 +18,7 @@ from gdd_keras.config import checked_integer
 from gdd_keras.distilled_sets import PartialSet
 from gdd_keras.distilled_sets import ShardedSet
 from gdd_keras.distilled_sets import write_stored_shard
+from gdd_keras.machine import usable_cores
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
@@ -230,7 +231,7 @@ def _threads(options):
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode != "multi_processing":
         return None
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     # Beam starts one worker for every core if the number is 0.
     return max(1, cores // (direct.direct_num_workers or os.cpu_count()))
 

@@ -21,7 +21,14 @@ from gdd_keras.data.raw import safe_name
 
 __all__ = ["open_image_folder"]
 
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
+_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+# Images that are not read, but must not be missed either.
+_OTHER_SUFFIXES = (
+    *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".npy", ".pbm", ".pgm"),
+    *(".ppm", ".svg", ".tga", ".tif", ".tiff"),
+)
+# The part to score on, the first that is there, as in sets of TFDS.
+_TEST_FOLDERS = ("test", "validation", "val")
 # What Pillow decodes by itself: for some others it starts a program.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
@@ -30,6 +37,8 @@ _FILES_PER_CHUNK = 256
 
 def open_image_folder(path):
     """Opens `train/<class>/*` with an optional `test/`, or `<class>/*`.
+
+    Without `test/`, `validation/` or `val/` is the test part.
 
     Classes are the folder names in sorted order. Reads the header of every
     file, decodes none.
@@ -46,8 +55,9 @@ def open_image_folder(path):
     """
     path = pathlib.Path(path).expanduser().resolve()
     train_folder = path / "train"
+    tests = [name for name in _TEST_FOLDERS if (path / name).is_dir()]
     if not train_folder.is_dir():
-        if (path / "test").is_dir():
+        if "test" in tests:
             raise InputError(
                 "An image folder must hold train/<class>/ beside its test/. "
                 f"Received: {path}, without train/. Add the training images."
@@ -64,9 +74,10 @@ def open_image_folder(path):
         )
     class_names = tuple(files)
     splits = {"train": files}
-    if train_folder != path and (path / "test").is_dir():
-        _check_inside(path / "test", path)
-        splits["test"] = _test_files(path / "test", class_names, path)
+    if train_folder != path and tests:
+        folder = path / tests[0]
+        _check_inside(folder, path)
+        splits["test"] = _test_files(folder, class_names, path)
     listed = {
         name: [
             (file, class_names.index(label))
@@ -100,11 +111,17 @@ def _files_by_class(folder, root):
         if not entry.is_dir():
             continue
         _check_inside(entry, root)
-        files[entry.name] = [
-            file for file in _entries(entry) if file.suffix.lower() in _SUFFIXES
-        ]
-        for file in files[entry.name]:
-            _check_file(file, root)
+        files[entry.name] = []
+        for file in _entries(entry):
+            suffix = file.suffix.lower()
+            if suffix in _OTHER_SUFFIXES:
+                raise InputError(
+                    f"Images must be files of {', '.join(_SUFFIXES)}. "
+                    f"Received: {file}. Convert or remove it."
+                )
+            if suffix in _SUFFIXES:
+                _check_file(file, root)
+                files[entry.name].append(file)
         if not files[entry.name]:
             raise InputError(
                 "A class folder must hold images "
@@ -154,14 +171,14 @@ def _test_files(folder, class_names, root):
     unknown = [name for name in files if name not in class_names]
     if unknown:
         raise InputError(
-            "Classes of test/ must also be in train/ "
-            f"({', '.join(class_names[:10])}). Received: test/{unknown[0]}. "
-            "Rename or remove it."
+            f"Classes of {folder.name}/ must also be in train/ "
+            f"({', '.join(class_names[:10])}). Received: "
+            f"{folder.name}/{unknown[0]}. Rename or remove it."
         )
     if not files:
         raise InputError(
-            f"test/ must hold test/<class>/ folders. Received: {folder}, "
-            "without any. Add them or remove test/."
+            f"{folder.name}/ must hold {folder.name}/<class>/ folders. "
+            f"Received: {folder}, without any. Add them or remove it."
         )
     return files
 

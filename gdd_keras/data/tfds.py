@@ -95,14 +95,14 @@ def open_tfds(name, data_dir=None, download_timeout=1800.0):
                 f"in {folder} after its download. Remove its folder there "
                 "and try again."
             )
-        info = builder.info
+        info, path = builder.info, pathlib.Path(builder.data_path)
         return _raw_data(
             tfds,
             builder,
             name,
             safe_name(name.split(":")[0]),
             f"TFDS {info.full_name} in {folder}",
-            f"{info.full_name} {builder.data_path}",
+            files_identity(path, sorted(path.iterdir())),
         )
 
 

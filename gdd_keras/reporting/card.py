@@ -171,6 +171,9 @@ def _recipe(metadata):
         # A budget replaces the numbers of steps, but for a stage left out.
         if name in _STEPS and value and _has_budget(config):
             continue
+        # Of the others' settings every one that is not the default is named.
+        if name == "run.preset":
+            value = "compact"
         words += _flag(name.partition(".")[2], value)
     commands = [words]
     if trained_with:

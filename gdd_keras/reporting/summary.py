@@ -139,17 +139,18 @@ def _best(generators):
 
 def _beside(setting, others):
     """Says what the other rows of the same column give."""
-    by_name = {row.method: cell for row, cell in others.items()}
+    by_method = {row.method: cell for row, cell in others.items()}
     if setting.labels != "hard":
         return f"{escape(setting.labels)} labels, which real images have not"
     if setting.protocol == "stream":
-        if CEILING not in by_name:
+        if CEILING not in by_method:
             return "ceiling not measured"
-        return f"ceiling {by_name[CEILING].text}"
-    if "random" not in by_name:
+        return f"ceiling {by_method[CEILING].text}"
+    if "random" not in by_method:
         return "random real images not measured"
-    text = f"random real images {by_name['random'].text}"
-    best = max(by_name, key=lambda name: by_name[name].mean)
-    if best == "random":
+    text = f"random real images {by_method['random'].text}"
+    # One method may have several rows, of more and of less effort.
+    best = max(others, key=lambda row: others[row].mean)
+    if best.method == "random":
         return text
-    return f"{text}, best baseline {escape(best)} {by_name[best].text}"
+    return f"{text}, best baseline {escape(best.name)} {others[best].text}"

@@ -13,7 +13,9 @@ from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
 from gdd_keras.files import take_lock
 from gdd_keras.files import write_json
+from gdd_keras.run_directory import check_origin_of_stage_1
 from gdd_keras.run_directory import check_stage_1
+from gdd_keras.run_directory import has_stage_1_of
 from gdd_keras.run_directory import numbered_folders
 from gdd_keras.schema import read_object
 
@@ -22,6 +24,7 @@ __all__ = ["Search", "is_search", "open_search", "read_search"]
 _SETTINGS = "search.json"
 _KIND = "gdd_keras.search"
 _FORMAT = 1
+_STAGE_1 = "stage_1"
 # How far a search goes does not make it another one, nor what its trials do not
 # depend on: they are scored on draws as they are.
 _MAY_CHANGE = ("max_trials", "hard_share")
@@ -46,7 +49,7 @@ class Search:
     @property
     def stage_1(self):
         """Folder of the run whose stage 1 all trials share."""
-        return self.path / "stage_1"
+        return self.path / _STAGE_1
 
     def trial(self, trial_id):
         """Returns the folder of a trial, which KerasTuner names."""
@@ -137,11 +140,13 @@ def open_search(
     fresh=False,
     parent="runs",
     stage_1_from=None,
+    any_stage_1=False,
 ):
     """Finds the search that these settings belong to, or makes a new one.
 
     Without `search_dir`, searches of a data set are `runs/<name>-search`,
-    `runs/<name>-search-2` and so on; the latest with equal settings goes on.
+    `runs/<name>-search-2` and so on; the latest with equal settings, and whose
+    stage 1 is from the same place, goes on.
 
     Args:
         config: `Config`.
@@ -153,6 +158,7 @@ def open_search(
         parent: Where numbered searches lie.
         stage_1_from: Folder of the run that stage 1 will be taken from, to
             be refused before there is a folder; or `None`.
+        any_stage_1: Whether a search goes on wherever its stage 1 is from.
 
     Returns:
         `Search`, its settings written.
@@ -165,12 +171,23 @@ def open_search(
     if search_dir is not None:
         path = pathlib.Path(search_dir)
         _check_folder(path, wanted, fresh)
+        if stage_1_from is not None:
+            check_origin_of_stage_1(path / _STAGE_1, stage_1_from)
     else:
         existing, path = numbered_folders(
             pathlib.Path(parent), f"{name}-search"
         )
         if not fresh:
-            path = next((p for p in existing if _fits(p, wanted)), path)
+            fitting = (
+                found
+                for found in existing
+                if _fits(found, wanted)
+                and (
+                    any_stage_1
+                    or has_stage_1_of(found / _STAGE_1, stage_1_from)
+                )
+            )
+            path = next(fitting, path)
     search = dataclasses.replace(wanted, path=path)
     if stage_1_from is not None:
         check_stage_1(stage_1_from, config, search.stage_1)

@@ -54,6 +54,22 @@ class _Durable:
             return {"status": status, "values": values}
         return proposal
 
+    def _random_values(self):
+        values = super()._random_values()
+        # It gives up after some that were tried; of a small space some are
+        # left then.
+        return self._untried() if values is None else values
+
+    def _untried(self):
+        """Returns the first combination that was not tried, or `None`."""
+        names = [hp.name for hp in self.hyperparameters.space]
+        axes = [list(hp.values) for hp in self.hyperparameters.space]
+        for point in itertools.product(*axes):
+            values = dict(zip(names, point, strict=True))
+            if not self._duplicate(values):
+                return values
+        return None
+
 
 class RandomOracle(_Durable, keras_tuner.oracles.RandomSearchOracle):
     """Values at random, each combination once."""
@@ -74,13 +90,9 @@ class GridOracle(_Durable, keras_tuner.Oracle):
     """
 
     def populate_space(self, trial_id):
-        names = [hp.name for hp in self.hyperparameters.space]
-        axes = [list(hp.values) for hp in self.hyperparameters.space]
-        for point in itertools.product(*axes):
-            values = dict(zip(names, point, strict=True))
-            if not self._duplicate(values):
-                return {"status": TrialStatus.RUNNING, "values": values}
-        return {"status": TrialStatus.STOPPED, "values": None}
+        values = self._untried()
+        status = TrialStatus.RUNNING if values else TrialStatus.STOPPED
+        return {"status": status, "values": values}
 
 
 _ORACLES = {

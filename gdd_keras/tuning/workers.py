@@ -13,6 +13,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.files import remove_leftovers
 from gdd_keras.files import storage_problem
+from gdd_keras.machine import usable_cores
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_tensorflow
 
@@ -85,7 +86,7 @@ class Workers:
             InputError: If a worker found a setting that cannot be used.
             RunError: If the server ends, or workers keep crashing.
         """
-        threads = max(1, len(os.sched_getaffinity(0)) // number)
+        threads = max(1, usable_cores() // number)
         names = [f"{name}-{index}" for index in range(number)]
         processes = {n: self._start_worker(n, threads) for n in names}
         crashes = collections.Counter()

@@ -77,6 +77,35 @@ def test_both_layouts(make_folder, load, prefix):
     )
 
 
+@pytest.mark.parametrize("others", [("val",), ("validation", "val")])
+def test_a_validation_folder_is_the_test_part(make_folder, load, others):
+    files = two_classes("train/")
+    for value, folder in enumerate(others, 200):
+        files |= {f"{folder}/cat/1.png": grey(value)}
+    dataset = load(make_folder(files))
+    assert dataset.test.images.ravel().tolist() == 80 * [200]
+    assert (
+        load(make_folder(files | {"test/dog/1.png": grey(7)})).test.images.max()
+        == 7
+    )
+
+
+@pytest.mark.parametrize("suffix", ["webp", "gif"])
+def test_other_formats(make_folder, load, suffix):
+    folder = make_folder(two_classes())
+    before = load(folder)
+    for file in list(folder.glob("*/*.png")):
+        image = Image.open(file)
+        image.save(file.with_suffix(f".{suffix}"), lossless=True)
+        file.unlink()
+    after = load(folder)
+    count = len(before.train) + len(before.validation)
+    assert len(after.train) + len(after.validation) == count
+    np.testing.assert_array_equal(
+        after.train.images.max(-1), before.train.images.max(-1)
+    )
+
+
 def test_most_common_size_wins_and_image_size_overrides(make_folder, load):
     folder = make_folder(two_classes(**{"cat/big.png": grey(5, (30, 20))}))
     dataset = load(folder)
@@ -128,6 +157,14 @@ def test_sixteen_bit_grey_keeps_its_range(make_folder, load):
             r"test/ must hold test/<class>/",
         ),
         ({"test/cat/1.png": grey()}, r"train/<class>/ beside its test/"),
+        (
+            two_classes("train/", **{"val/owl/1.png": grey()}),
+            r"Classes of val/ must also be in train/.*val/owl",
+        ),
+        (
+            two_classes(**{"dog/5.TIF": b""}),
+            r"\.png, \.webp\. Rece.*dog/5\.TIF",
+        ),
         (
             two_classes(**{"dog/huge.png": png_header(9000, 9000)}),
             r"at most 64 megapixels.*dog/huge\.png: 9000x9000",

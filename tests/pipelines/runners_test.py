@@ -44,6 +44,10 @@ def tfx_python():
     return str(PYTHON)
 
 
+PRETRAINED = str(ROOT / "saved_models")
+WRITTEN = ("--distilled-ipc", "7", "--runner")
+
+
 def command(python, module, *arguments):
     return [str(python), "-m", module, *map(str, arguments)]
 
@@ -297,10 +301,16 @@ def test_compiles_for_vertex(tfx_python, tmp_path):
         ),
         (["--dataset", "/no/such"], "`dataset` must be an existing path"),
         (
-            ["--runner", "DirectRunner", "--direct_nun_workers", "2"],
+            [*WRITTEN, "DirectRunner", "--direct_nun_workers", "2"],
             "Did you mean --direct_num_workers?",
         ),
-        (["--runner", "NoRunner"], "`--runner` must be a runner of Beam"),
+        ([*WRITTEN, "NoRunner"], "`--runner` must be a runner of Beam"),
+        (["--runner", "DirectRunner"], "Received: no `--distilled-ipc`"),
+        (["--saved-models", "/dev/null/x"], "/dev/null is no folder"),
+        (
+            ["--saved-models", PRETRAINED, "--seed", "1", "--image-size", "9"],
+            " with seed=0 there, 1 here; image_size=None there, (9, 9) here",
+        ),
     ],
 )
 def test_wrong_setting_is_explained(arguments, message, capsys, tmp_path):

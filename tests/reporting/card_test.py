@@ -1,7 +1,12 @@
+import argparse
+import dataclasses
 import json
 
 import pytest
 
+from gdd_keras.cli import add_config_flags
+from gdd_keras.cli import given_settings
+from gdd_keras.cli import resolve_config
 from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
@@ -154,6 +159,22 @@ def test_recipe_without_an_encoder_has_other_defaults(
     text = card_of(folder, records("mine", [0.8]))
     command = text.split("```sh\n")[1].split("\n```")[0]
     assert command.endswith(f"--latents normal {flags}--preset compact")
+
+
+def test_recipe_gives_the_same_settings(export, records, card_of):
+    # What `paper` sets, and what was set back to the defaults of `compact`.
+    config = make_config("paper", latents="encoded", hard_share=0.5)
+    folder = export(json.loads(config_to_json(config)))
+    text = card_of(folder, records("mine", [0.8]))
+    command = text.split("```sh\n")[1].split("\n```")[0]
+    parser = argparse.ArgumentParser()
+    add_config_flags(parser)
+    given = given_settings(parser.parse_args(command.split()[3:]))
+    again = resolve_config(None, given, gpu=False)
+    again = dataclasses.replace(
+        again, run=dataclasses.replace(again.run, preset="paper")
+    )
+    assert again == config
 
 
 @pytest.mark.parametrize("steps", [0, 7])

@@ -5,11 +5,13 @@ import pytest
 from gdd_keras.config import InputError
 from gdd_keras.config import TuningConfig
 from gdd_keras.config import make_config
+from gdd_keras.run_directory import RunDirectory
 from gdd_keras.tuning.directory import is_search
 from gdd_keras.tuning.directory import open_search
 from gdd_keras.tuning.directory import read_search
 
 CONFIG = make_config("tiny")
+DONE = {"cgan": {"done": True, "steps": 8, "first_step": 0, "seconds": 1.0}}
 SPACE = {"omega_l": (0.0, 0.1), "local_layer": ("block_1", "block_2")}
 
 
@@ -97,3 +99,23 @@ def test_one_process_at_a_time(tmp_path):
                 pass
     with search.locked():
         pass
+
+
+def test_searches_from_another_stage_1_are_other_searches(tmp_path):
+    search = opened(tmp_path)
+    run = RunDirectory(search.stage_1, CONFIG)
+    run.save(stages=DONE)
+    # Its own stage 1, and not that of a run.
+    assert opened(tmp_path).path == search.path
+    run.save(stage_1_from=str(tmp_path / "a"))
+    other = opened(tmp_path)
+    assert other.path.name == "toy-search-2"
+    assert opened(tmp_path, any_stage_1=True).path == other.path
+    with pytest.raises(
+        InputError, match="stage 1 from, .*a. Received: .*b, fo"
+    ):
+        opened(
+            tmp_path,
+            search_dir=search.path,
+            stage_1_from=tmp_path / "b",
+        )

@@ -1,6 +1,7 @@
 import itertools
 import json
 
+import keras_tuner
 import pytest
 
 from gdd_keras.config import TuningConfig
@@ -67,6 +68,16 @@ def test_every_trial_is_another_point(tuner, count, tmp_path, pretend):
     # Nothing is left to do.
     run_trials(search, verbose=0)
     assert len(fitted) == count
+
+
+def test_random_values_that_are_all_taken(tmp_path, pretend, monkeypatch):
+    # KerasTuner gives up after 21 of them, though others may be left.
+    monkeypatch.setattr(
+        keras_tuner.engine.oracle.Oracle, "_random_values", lambda self: None
+    )
+    fitted = pretend()
+    run_trials(opened(tmp_path, "random"), verbose=0)
+    assert len({point[:2] for point in fitted}) == len(fitted) == 12
 
 
 def test_grid_goes_in_order(tmp_path, pretend):
