@@ -13,10 +13,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from gdd_keras import export
 from gdd_keras import files
+from gdd_keras import saved_model
 from gdd_keras.config import InputError
 from gdd_keras.export import export_generator
 from gdd_keras.export import read_metadata
 from gdd_keras.export import update_metadata
+from gdd_keras.generator_api import load_generator
 from gdd_keras.sampling import BLOCK_SIZE
 from gdd_keras.sampling import MAX_FIRST_INDEX
 from gdd_keras.sampling import latents_for
@@ -666,3 +668,29 @@ def test_soft_labels_are_named_in_the_metadata(
     ]
     loaded = tf.saved_model.load(str(soft_saved_model))
     assert set(loaded.signatures) == set(named)
+
+
+def test_version_that_is_taken_while_it_is_written(
+    tiny_generator, tmp_path, monkeypatch
+):
+    save, calls = saved_model.save_network, []
+
+    def save_beside_another(*arguments):
+        save(*arguments)
+        calls.append(arguments)
+        if len(calls) == 1:
+            (tmp_path / "1").mkdir()
+            (tmp_path / "1" / "another").touch()
+
+    monkeypatch.setattr(saved_model, "save_network", save_beside_another)
+    names = {"class_names": ["cat", "dog", "bird"]}
+    assert export_generator(tiny_generator, tmp_path, names) == tmp_path / "2"
+    assert len(calls) == 2
+    assert [path.name for path in (tmp_path / "1").iterdir()] == ["another"]
+    load_generator(tmp_path / "2").generate([0])
+    # Whoever names a folder wants that one.
+    network = calls[0][0]
+    monkeypatch.setattr(saved_model, "save_network", save)
+    metadata = read_metadata(tmp_path / "2")
+    with pytest.raises(InputError, match="must be new or empty"):
+        saved_model.write_version(network, tmp_path / "1", metadata, "float32")
