@@ -54,6 +54,10 @@ def test_what_no_training_would_survive(settings, message, monkeypatch):
 def test_a_network_that_does_not_score_is_not_looked_at():
     config = make_config("tiny", network="nosuch", num_seeds=0)
     check_training(config, SHAPE, 10)
+    # But one that says how well it goes is.
+    config = make_config(base=config, monitor_every=1)
+    with pytest.raises(InputError, match="^`network`: The network must be"):
+        check_training(config, SHAPE, 10)
 
 
 def test_an_outline_has_shapes_and_leaves_nothing_behind():

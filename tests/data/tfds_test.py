@@ -4,7 +4,9 @@ import time
 import numpy as np
 import pytest
 
+from gdd_keras.config import DataConfig
 from gdd_keras.config import InputError
+from gdd_keras.data import open_raw
 from gdd_keras.data import tfds as tfds_source
 
 COPY = """
@@ -185,6 +187,19 @@ def test_folder_that_changed_is_other_data(prepared, tmp_path):
     os.utime(record, (1, 1))
     after = tfds_source.open_tfds_folder(folder)
     assert before.identity != after.identity
+
+
+def test_set_that_was_prepared_again_is_other_data(prepared, tmp_path):
+    import os
+    import shutil
+
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    config = DataConfig(dataset="gdd_tiny", data_dir=str(tmp_path))
+    before = open_raw(config)
+    assert open_raw(config).identity == before.identity
+    (record,) = tmp_path.glob("gdd_tiny/1.0.0/*train*")
+    os.utime(record, (1, 1))
+    assert open_raw(config).identity != before.identity
 
 
 def test_damaged_folder_is_explained(prepared, load, tmp_path):
