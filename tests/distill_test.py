@@ -607,7 +607,8 @@ class TestStage1From:
     def test_the_same_labeller_is_taken_over(self, command, first, tmp_path):
         soft = ["--soft-labels", "--labeller-steps", 2, "--num-seeds", 0]
         plain = first[: first.index("--stage-1-from")]
-        code, _, err = command(*plain, *soft, "--run-dir", "labelled")
+        alone = ["--distill-steps", 0]
+        code, _, err = command(*plain, *soft, *alone, "--run-dir", "labelled")
         assert code == 0, err
         soft += ["--stage-1-from", "labelled", "--omega-l", 1000]
 
@@ -672,10 +673,11 @@ class TestStage1From:
         flags = [*fast, "--decay-fraction", 0]
         longer = ["--stage-1-from", "first", "--extend-stage-1"]
         shown = []
+        alone = ["--distill-steps", 0]
         for arguments in (
-            ["--run-dir", "first"],
+            [*alone, "--run-dir", "first"],
             [*longer, "--cgan-steps", 12, "--run-dir", "longer"],
-            ["--cgan-steps", 12, "--run-dir", "whole"],
+            [*alone, "--cgan-steps", 12, "--run-dir", "whole"],
         ):
             code, out, err = command(*flags, *arguments)
             assert code == 0, err

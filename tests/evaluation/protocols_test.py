@@ -539,6 +539,7 @@ class TestScoreFields:
             "labels": "hard",
             "schedule": "protocol",
             "split": "validation",
+            "preparation": "200 candidates, reference of 10 epochs",
         }
         own = {"seed", "distinct_images", "accuracy", "seconds"}
         assert set(fields) | own == set(Score.__dataclass_fields__)
