@@ -25,12 +25,7 @@ from gdd_keras.quiet import quiet_libraries
 from gdd_keras.saved_model import write_version
 from gdd_keras.saved_model import written_now
 
-__all__ = [
-    "ONNX_PACKAGES",
-    "convert_model",
-    "target_directory",
-    "version_to_write",
-]
+__all__ = ["ONNX_PACKAGES", "convert_model", "target_directory"]
 
 # What `pip install` takes, as pinned in requirements-dev.txt.
 ONNX_PACKAGES = "tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0"
@@ -78,17 +73,17 @@ def convert_model(model, to, output=None, weights=None):
     directory = find_version(model)
     metadata = read_metadata(directory)
     weights = weights or metadata.get("weights", "float32")
-    target = target_directory(directory, output, to)
-    files.check_new_directory(target)
+    target = functools.partial(target_directory, directory, output, to)
+    files.check_new_directory(target())
     metadata = _carried_metadata(directory, metadata, weights)
     network = exported_network(directory, metadata)
     if to == "saved_model":
         classifier = exported_classifier(directory, metadata)
-        target = version_to_write(directory, output)
         return write_version(network, target, metadata, weights, classifier)
     build, run, name = _FORMATS[to]
     function = _from_latents(network)
-    with files.new_directory(target) as temporary:
+    output = target()
+    with files.new_directory(output) as temporary:
         with quiet_libraries():
             content = build(function, weights)
             reached = run(content, *_sample(network))
@@ -104,7 +99,7 @@ def convert_model(model, to, output=None, weights=None):
             **written_now(metadata),
         }
         files.write_json(temporary / METADATA_NAME, full)
-    return target
+    return output
 
 
 def _check_choice(name, value, choices):
@@ -135,21 +130,6 @@ def target_directory(directory, output, to):
             f"only; {directory} is to become `{to}`. Pass `--output`."
         )
     return directory.parent / str(files.next_version(directory.parent))
-
-
-def version_to_write(directory, output):
-    """Returns the target of `write_version`, after `target_directory`.
-
-    The next version is chosen when it is written, since another command may
-    have written one meanwhile.
-
-    Args:
-        directory: As in `target_directory`.
-        output: Likewise.
-    """
-    if output is not None:
-        return pathlib.Path(output)
-    return functools.partial(target_directory, directory, None, "saved_model")
 
 
 def _carried_metadata(directory, metadata, weights):

@@ -1,6 +1,7 @@
 """Draws that teach more: hard images more often, wrong ones left out."""
 
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -14,7 +15,6 @@ from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.config import config_to_json
 from gdd_keras.conversion import target_directory
-from gdd_keras.conversion import version_to_write
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.evaluation.protocols import check_origin
 from gdd_keras.evaluation.sources import RealStream
@@ -135,9 +135,11 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     hard_share = config.generation.hard_share
     check_reweighting(directory, metadata, hard_share)
     check_origin(directory, metadata, dataset)
-    files.check_new_directory(
-        target_directory(directory, output, "saved_model")
+    # Asked again when it is written: the next version may be taken by then.
+    target = functools.partial(
+        target_directory, directory, output, "saved_model"
     )
+    files.check_new_directory(target())
     network = exported_network(directory, metadata)
     precision = config.run.precision
     precision = fast_precision() if precision == "auto" else precision
@@ -175,7 +177,6 @@ def reweight_model(model, dataset, config, output=None, verbose=1):
     classifier = exported_classifier(directory, metadata)
     weights = metadata.get("weights", "float32")
     network = _with_chosen_noise(network, layer)
-    target = version_to_write(directory, output)
     return write_version(network, target, full, weights, classifier), wrong
 
 

@@ -4,6 +4,7 @@ It gives soft labels, and judges which draws are right.
 """
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -14,7 +15,6 @@ from gdd_keras import files
 from gdd_keras.config import RunError
 from gdd_keras.config import config_to_json
 from gdd_keras.conversion import target_directory
-from gdd_keras.conversion import version_to_write
 from gdd_keras.evaluation.protocols import check_origin
 from gdd_keras.evaluation.protocols import pick_split
 from gdd_keras.evaluation.sources import MAX_BATCH_SIZE
@@ -171,9 +171,11 @@ def label_model(model, dataset, config, output=None, verbose=1):
     directory = find_version(model)
     metadata = read_metadata(directory)
     check_origin(directory, metadata, dataset)
-    files.check_new_directory(
-        target_directory(directory, output, "saved_model")
+    # Asked again when it is written: the next version may be taken by then.
+    target = functools.partial(
+        target_directory, directory, output, "saved_model"
     )
+    files.check_new_directory(target())
     network = exported_network(directory, metadata)
     precision = config.run.precision
     settings = config.labeller
@@ -206,7 +208,7 @@ def label_model(model, dataset, config, output=None, verbose=1):
     }
     version = write_version(
         network,
-        version_to_write(directory, output),
+        target,
         full,
         metadata.get("weights", "float32"),
         keras_classifier(soft_labeller(labeller, settings.label_temperature)),

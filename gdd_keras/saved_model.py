@@ -55,45 +55,30 @@ def write_version(network, target, metadata, weights, classifier=None):
         **written_now(metadata),
     }
     check_metadata(full, "The metadata to export")
-    if not callable(target):
-        _write(target, network, full, weights, classifier, classifier_weights)
-        return target
     while True:
-        directory = target()
+        directory = target() if callable(target) else target
         try:
-            _write(
-                directory,
-                network,
-                full,
-                weights,
-                classifier,
-                classifier_weights,
-            )
+            with files.new_directory(directory) as temporary:
+                save_network(
+                    network,
+                    stored_weights(network.weights, weights),
+                    temporary,
+                    full["class_names"],
+                    full["label_mixing"],
+                    classifier,
+                    classifier_weights,
+                )
+                full["num_bytes"] = sum(
+                    path.stat().st_size
+                    for path in temporary.rglob("*")
+                    if path.is_file()
+                )
+                files.write_json(temporary / METADATA_NAME, full)
+            return directory
         except OSError as error:
+            # Of a directory that is given, the next round says so.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        else:
-            return directory
-
-
-def _write(directory, network, full, weights, classifier, classifier_weights):
-    """Writes both into a new or empty directory."""
-    with files.new_directory(directory) as temporary:
-        save_network(
-            network,
-            stored_weights(network.weights, weights),
-            temporary,
-            full["class_names"],
-            full["label_mixing"],
-            classifier,
-            classifier_weights,
-        )
-        full["num_bytes"] = sum(
-            path.stat().st_size
-            for path in temporary.rglob("*")
-            if path.is_file()
-        )
-        files.write_json(temporary / METADATA_NAME, full)
 
 
 def written_now(metadata):

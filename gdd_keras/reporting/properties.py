@@ -13,17 +13,7 @@ from gdd_keras.reporting.text import table
 
 __all__ = ["audit_tables", "quality_tables", "size_table", "training_table"]
 
-_NOT_SCORES = (
-    "method",
-    "split",
-    "num_images",
-    "neighbours",
-    "reference_epochs",
-    "seed",
-    "command",
-    "commands",
-    "environment",
-)
+_NOT_SCORES = (*QUALITY_KEY, "command", "commands", "environment")
 
 
 def size_table(material):
