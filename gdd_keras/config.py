@@ -857,9 +857,7 @@ def make_config(preset=None, base=None, **settings):
                 f"`preset` must be one of {', '.join(sorted(PRESETS))}. "
                 f"Received: preset={shown(name)}."
             )
-        values.update(PRESETS[name], preset=name)
-        latents = settings.get("latents", values.get("latents"))
-        values = {**matching_defaults(latents), **values}
+        values.update(_preset_values(name, settings), preset=name)
     else:
         for section, _, field, _ in section_fields():
             values[field.name] = getattr(getattr(base, section), field.name)
@@ -875,6 +873,18 @@ def make_config(preset=None, base=None, **settings):
     return Config(
         **{name: build(**fields) for name, (build, fields) in sections.items()}
     )
+
+
+def _preset_values(preset, settings):
+    """Returns what a preset sets, and the latents that it or settings name.
+
+    Args:
+        preset: Its name; an unknown one sets nothing.
+        settings: Dict from field to value, of which the latents count.
+    """
+    values = PRESETS.get(preset, {})
+    latents = settings.get("latents", values.get("latents"))
+    return {**matching_defaults(latents), **values}
 
 
 def _moved_defaults(values, settings):
@@ -957,9 +967,9 @@ def _defaults_of(parsed):
         Dict from section to dict from field to value.
     """
     preset = parsed.get("run", {}).get("preset")
-    preset = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-    latents = parsed.get("networks", {}).get("latents", preset.get("latents"))
-    own = {**matching_defaults(latents), **preset}
+    # Another type is refused later, by its field.
+    preset = preset if isinstance(preset, str) else None
+    own = _preset_values(preset, parsed.get("networks", {}))
     found = {field.name: {} for field in dataclasses.fields(Config)}
     for section, _, field, _ in section_fields():
         if field.name in own:
