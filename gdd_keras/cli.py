@@ -15,7 +15,7 @@ from gdd_keras.config import make_config
 from gdd_keras.config import section_fields
 from gdd_keras.files import storage_problem
 from gdd_keras.interruption import raised_signals
-from gdd_keras.quiet import quiet_tensorflow
+from gdd_keras.machine import prepare_tensorflow
 from gdd_keras.schema import read_text
 
 __all__ = [
@@ -206,7 +206,7 @@ def run_command(
     if other_flags and (opens is None or getattr(arguments, opens) is None):
         parser.error(f"unrecognized arguments: {' '.join(other_flags)}")
     arguments.other_flags = other_flags
-    quiet_tensorflow()
+    prepare_tensorflow()
     if hasattr(sys.stdout, "reconfigure"):
         # A path on Linux need not be Unicode, and may be printed.
         sys.stdout.reconfigure(errors="backslashreplace")

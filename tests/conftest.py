@@ -1,14 +1,14 @@
 import collections
 import gc
-import os
 import pathlib
 import signal
 import sys
 
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+from gdd_keras.machine import prepare_tensorflow
+
+prepare_tensorflow()
 
 # A shell that starts the tests in the background has them ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,3 +1,4 @@
+import os
 import platform
 
 import pytest
@@ -19,6 +20,27 @@ def cpu_info(tmp_path, monkeypatch):
     file = tmp_path / "cpuinfo"
     monkeypatch.setattr(machine, "_CPU_INFO", file)
     return file
+
+
+@pytest.mark.parametrize(
+    ("processor", "given", "expected"),
+    [
+        ("x86_64", None, "1"),
+        ("AMD64", None, "1"),
+        ("x86_64", "0", "0"),
+        ("aarch64", None, None),
+    ],
+)
+def test_onednn_is_on_where_the_user_has_not_set_it(
+    monkeypatch, processor, given, expected
+):
+    monkeypatch.setattr(platform, "machine", lambda: processor)
+    monkeypatch.setattr(os, "environ", {})
+    if given is not None:
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = given
+    machine.prepare_tensorflow()
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
 
 
 def test_first_core_is_described(cpu_info):

@@ -138,8 +138,8 @@ def test_devices_are_told_and_unequal_shares_refused(runs):
 def test_command_prints_nothing_of_its_machinery():
     code = (
         "import sys\n"
-        "from gdd_keras.quiet import quiet_tensorflow\n"
-        "quiet_tensorflow()\n"
+        "from gdd_keras.machine import prepare_tensorflow\n"
+        "prepare_tensorflow()\n"
         "from gdd_keras.quiet import quiet_import\n"
         "with quiet_import():\n"
         "    import tensorflow as tf\n"

@@ -18,6 +18,7 @@ from gdd_keras.config import checked_integer
 from gdd_keras.distilled_sets import PartialSet
 from gdd_keras.distilled_sets import ShardedSet
 from gdd_keras.distilled_sets import write_stored_shard
+from gdd_keras.machine import prepare_tensorflow
 from gdd_keras.machine import usable_cores
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
@@ -215,7 +216,7 @@ class _WriteShard(apache_beam.DoFn):
             for variable in _THREAD_VARIABLES:
                 # What the user set for the whole command counts.
                 os.environ.setdefault(variable, str(self._threads))
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        prepare_tensorflow()
         with quiet_import():
             from gdd_keras.generator_api import load_generator
         with local_version(self._version) as local:

@@ -13,9 +13,9 @@ from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.files import remove_leftovers
 from gdd_keras.files import storage_problem
+from gdd_keras.machine import prepare_tensorflow
 from gdd_keras.machine import usable_cores
 from gdd_keras.quiet import quiet_import
-from gdd_keras.quiet import quiet_tensorflow
 
 __all__ = ["EXIT_FULL", "Workers", "local_address"]
 
@@ -184,7 +184,7 @@ def local_address():
 def _run(module, function, search, environment, verbose, messages):
     """Is the main function of every process."""
     os.environ.update(environment)
-    quiet_tensorflow()
+    prepare_tensorflow()
     _end_with_parent()
     try:
         with quiet_import():
