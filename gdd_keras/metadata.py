@@ -53,9 +53,10 @@ SCORE_KEY = (
     "schedule",
     "split",
     "preparation",
+    "held_out",
 )
-# Likewise of two comparisons with real images; their seed is also that of the
-# reference network, which is trained for so many epochs.
+# Likewise of two comparisons with real images, by the same `reference`: a
+# digest of what its training depends on, its epochs and seed among that.
 QUALITY_KEY = (
     "method",
     "split",
@@ -63,13 +64,21 @@ QUALITY_KEY = (
     "neighbours",
     "reference_epochs",
     "seed",
+    "reference",
 )
-AUDIT_KEY = ("method", "num_generated", "reference_epochs", "seed")
+AUDIT_KEY = (
+    "method",
+    "num_generated",
+    "reference_epochs",
+    "seed",
+    "reference",
+)
 # What figures of earlier versions do not say.
 SCORE_DEFAULTS = {
     "labels": "hard",
     "schedule": "protocol",
     "preparation": None,
+    "held_out": None,
 }
 # How an export comes to give them.
 SOFT_LABELS_ADVICE = (

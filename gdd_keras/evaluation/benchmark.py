@@ -5,6 +5,8 @@ table asked for again goes on where it stopped.
 """
 
 import dataclasses
+import hashlib
+import json
 import sys
 
 import numpy as np
@@ -23,6 +25,7 @@ from gdd_keras.evaluation.quality import quality_scores
 from gdd_keras.evaluation.reference import REFERENCE_NETWORK
 from gdd_keras.evaluation.reference import load_reference
 from gdd_keras.evaluation.reference import reference_config
+from gdd_keras.evaluation.reference import reference_identity
 from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
 from gdd_keras.selection import check_size
@@ -226,7 +229,13 @@ class Benchmark:
                 features(self._images(method, count)),
                 _NEIGHBOURS,
             )
-            self._results.add_quality({**entry, **scores})
+            self._results.add_quality(
+                {
+                    **entry,
+                    "reference_weights": self.reference().digest,
+                    **scores,
+                }
+            )
 
     def audit(self, methods):
         """Compares generated images with training and held-out ones.
@@ -263,6 +272,7 @@ class Benchmark:
             self._results.add_audit(
                 {
                     **entry,
+                    "reference_weights": self.reference().digest,
                     "spaces": {
                         name: audit_memorisation(
                             space(images),
@@ -281,9 +291,12 @@ class Benchmark:
 
     def _reference_key(self):
         """Returns what tells a comparison from those by another network."""
+        identity = reference_identity(self._dataset, self._config, self._seed)
+        text = json.dumps(identity, sort_keys=True)
         return {
             "reference_epochs": self._config.reference_epochs,
             "seed": self._seed,
+            "reference": hashlib.sha256(text.encode()).hexdigest()[:16],
         }
 
     def reference(self):
@@ -321,6 +334,7 @@ class Benchmark:
             row.method,
             row.selection,
             row.protocol,
+            self._seed,
         )
         for seed in seeds:
             # Another process may have been here meanwhile.
@@ -377,6 +391,7 @@ class Benchmark:
             row.method,
             row.selection,
             row.protocol,
+            self._seed,
         )
         return self._results.find({**fields, "seed": seed})
 

@@ -21,6 +21,7 @@ import time
 
 import keras
 
+from gdd_keras.config import BASELINES
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.data.augmentation import siamese_strategy
@@ -76,6 +77,9 @@ class Score:
             figures of the other.
         preparation: What else the images depend on, as text, for instance
             `500 steps`; `None` where that is nothing.
+        held_out: `Dataset.held_out` where the figure depends on which
+            training images are held out: that of real images, and on the
+            validation split; else `None`.
     """
 
     method: str
@@ -95,6 +99,7 @@ class Score:
     labels: str = "hard"
     schedule: str = "protocol"
     preparation: str | None = None
+    held_out: str | None = None
 
 
 def evaluate_generator(
@@ -197,6 +202,7 @@ class SourceScorer:
         selection: How the source's images were chosen, for the scores.
         protocol: Instead of the config's, for the scores; the schedule of
             all but `stream` is that of `fixed`.
+        set_seed: Seed of what was made once for all networks, for the scores.
 
     Attributes:
         fields: Dict of what all its scores have in common.
@@ -215,13 +221,14 @@ class SourceScorer:
         method="source",
         selection="random",
         protocol=None,
+        set_seed=0,
     ):
         self._source = source
         self._dataset = dataset
         self._config = config
         self._split = pick_split(dataset, split)
         self.fields = score_fields(
-            dataset, config, split, method, selection, protocol
+            dataset, config, split, method, selection, protocol, set_seed
         )
         self.trainer = EvalTrainer(
             _build(config, dataset, 0),
@@ -337,7 +344,13 @@ def evaluate_source(
 
 
 def score_fields(
-    dataset, config, split, method, selection="random", protocol=None
+    dataset,
+    config,
+    split,
+    method,
+    selection="random",
+    protocol=None,
+    set_seed=0,
 ):
     """Returns what a `Score` says before any network is trained.
 
@@ -351,6 +364,7 @@ def score_fields(
         method: Name for the scores.
         selection: How the images were chosen.
         protocol: Instead of the config's.
+        set_seed: As in `SourceScorer`.
 
     Returns:
         Dict of the fields of `Score` that do not depend on the seed.
@@ -363,6 +377,7 @@ def score_fields(
             augmentation = siamese_strategy(augmentation)
     # Elsewhere both are the same.
     schedule = config.eval_schedule if protocol == "stream" else "protocol"
+    needs_real = method in BASELINES or selection in REAL_SELECTIONS
     return {
         "method": method,
         "selection": selection,
@@ -376,20 +391,31 @@ def score_fields(
         "labels": config.eval_labels,
         "schedule": schedule,
         "split": split,
-        "preparation": _preparation(config, method, selection),
+        "preparation": _preparation(config, method, selection, set_seed),
+        "held_out": (
+            (dataset.held_out or None)
+            if needs_real or split == "validation"
+            else None
+        ),
     }
 
 
-def _preparation(config, method, selection):
+def _preparation(config, method, selection, set_seed):
     """Returns what else the images of a row depend on, or `None`."""
     reference = f"reference of {config.reference_epochs} epochs"
     if method == "dm":
-        return f"{config.dm_steps} steps"
-    if method in ("herding", "k_center", "forgetting"):
-        return reference
-    if selection in REAL_SELECTIONS:
-        return f"{num_candidates(config)} candidates, {reference}"
-    return None
+        parts = [f"{config.dm_steps} steps"]
+    elif method in ("herding", "k_center", "forgetting"):
+        parts = [reference]
+    elif selection in REAL_SELECTIONS:
+        parts = [f"{num_candidates(config)} candidates", reference]
+    elif selection == "condensed":
+        parts = []
+    else:
+        return None
+    if set_seed:
+        parts.append(f"made by seed {set_seed}")
+    return ", ".join(parts) or None
 
 
 def check_classes(image_shape, num_classes, class_names, dataset):

@@ -6,6 +6,7 @@ before it is scored.
 """
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import pathlib
@@ -30,6 +31,7 @@ __all__ = [
     "count_forgetting",
     "load_reference",
     "reference_config",
+    "reference_identity",
 ]
 
 REFERENCE_NETWORK = "convnet3"
@@ -49,6 +51,18 @@ class Reference:
         self.forgetting = forgetting
         self.score = score
         self._features = image_features(model)
+
+    @property
+    def digest(self):
+        """Hex digest of its weights.
+
+        Two machines make other weights, and so other features, of one
+        identity.
+        """
+        digest = hashlib.sha256()
+        for weights in self.model.get_weights():
+            digest.update(weights.tobytes())
+        return digest.hexdigest()[:16]
 
     def features(self, images):
         """Returns what enters the last layer.
@@ -85,13 +99,7 @@ def load_reference(dataset, config, cache, seed=0, split="test", progress=None):
         "full",
         protocol="full_size",
     )
-    identity = {
-        "fingerprint": dataset.fingerprint,
-        "num_images": len(dataset.train),
-        "held_out": dataset.held_out,
-        "seed": seed,
-        **score_fields(dataset, config, None, "full", protocol="full_size"),
-    }
+    identity = reference_identity(dataset, config, seed)
     model = scorer.trainer.model
     for folder in sorted(pathlib.Path(cache).glob("reference-*")):
         known = json.loads((folder / "reference.json").read_text())
@@ -122,6 +130,31 @@ def load_reference(dataset, config, cache, seed=0, split="test", progress=None):
             {"identity": identity, "score": dataclasses.asdict(score)},
         )
     return Reference(model, forgetting, score)
+
+
+def reference_identity(dataset, config, seed):
+    """Returns what the training of a reference network depends on.
+
+    Args:
+        dataset: `Dataset`.
+        config: `EvaluationConfig`.
+        seed: Integer >= 0.
+
+    Returns:
+        Dict ready for JSON.
+    """
+    return {
+        "fingerprint": dataset.fingerprint,
+        "num_images": len(dataset.train),
+        "seed": seed,
+        **score_fields(
+            dataset,
+            reference_config(config),
+            None,
+            "full",
+            protocol="full_size",
+        ),
+    }
 
 
 def reference_config(config):

@@ -230,8 +230,12 @@ def _parsed(file):
 
 
 def _find(entries, entry, key):
+    # Earlier versions did not say what was held out; it is taken to be the
+    # same.
+    defaults = {**SCORE_DEFAULTS, "held_out": entry.get("held_out")}
+
     def identity(entry):
-        return [entry.get(name, SCORE_DEFAULTS.get(name)) for name in key]
+        return [entry.get(name, defaults.get(name)) for name in key]
 
     wanted = identity(entry)
     for known in entries:

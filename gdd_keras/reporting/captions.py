@@ -30,11 +30,7 @@ def heading(setting, *parts):
         *(parts or [setting.network]),
         f"{setting.split} split",
         f"{count(setting.epochs)} epochs",
-        # The word alone would not say what there is none of.
-        "no augmentation"
-        if setting.augmentation == "none"
-        else setting.augmentation,
-        setting.numbers,
+        setting.conditions,
     ]
     return escape(", ".join(parts))
 

@@ -203,6 +203,8 @@ def _flag(name, value):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if value is None:
         return []
+    if name == "image_size":
+        value = "x".join(map(str, value))
     values = value if isinstance(value, list) else [value]
     return [f"--{flag}", *(shlex.quote(str(v)) for v in values)]
 

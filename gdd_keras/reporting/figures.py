@@ -44,7 +44,7 @@ def accuracy_figure(material):
             label_points(axes, sorted({i for c in rows.values() for i in c}))
             axes.set_title(
                 f"{setting.protocol}, {setting.network}\n{setting.split}, "
-                f"{setting.epochs} epochs, {setting.numbers}"
+                f"{setting.epochs} epochs\n{setting.conditions}"
             )
             axes.set_xlabel("images per class")
             axes.set_ylabel("accuracy, %")
@@ -86,8 +86,8 @@ def weight_figure(material):
             setting = column.setting
             axes.set_title(
                 f"{setting.protocol}, IPC {column.ipc}, {setting.network}\n"
-                f"{setting.split}, {setting.epochs} epochs, "
-                f"{setting.numbers}"
+                f"{setting.split}, {setting.epochs} epochs\n"
+                f"{setting.conditions}"
             )
             axes.set_ylabel("accuracy, %")
     return result[0], records

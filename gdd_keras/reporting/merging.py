@@ -5,6 +5,7 @@ import dataclasses
 from gdd_keras.config import InputError
 from gdd_keras.metadata import AUDIT_KEY
 from gdd_keras.metadata import QUALITY_KEY
+from gdd_keras.reporting.properties import REFERENCE_WEIGHTS
 from gdd_keras.reporting.results import Results
 
 __all__ = ["merge_results"]
@@ -24,7 +25,7 @@ def merge_results(parts):
     """
     merged = Results(dataset=parts[0].dataset)
     records, repeated = {}, 0
-    for part in parts:
+    for index, part in enumerate(parts):
         commands = _union(merged.commands, part.commands)
         environments = _union(merged.environments, part.environments)
         for name, entry in part.methods.items():
@@ -45,12 +46,21 @@ def merge_results(parts):
                 moved = _moved(entry.get("command"), commands)
                 # Without one it was some command of the same file.
                 known = commands if moved is None else [moved]
-                entries.append({**entry, "commands": known})
+                entries.append(
+                    {
+                        # Not known to be that of another file.
+                        REFERENCE_WEIGHTS: f"file {index}",
+                        **entry,
+                        "commands": known,
+                    }
+                )
         merged.images.update(part.images)
         merged.notes += part.notes
-    merged.records = list(records.values())
-    merged.quality = _last_of_each(merged.quality, QUALITY_KEY)
-    merged.audit = _last_of_each(merged.audit, AUDIT_KEY)
+    merged.records = _without_unsaid(records.values())
+    merged.quality = _last_of_each(
+        merged.quality, (*QUALITY_KEY, REFERENCE_WEIGHTS)
+    )
+    merged.audit = _last_of_each(merged.audit, (*AUDIT_KEY, REFERENCE_WEIGHTS))
     if repeated:
         merged.notes.append(
             f"{repeated} accuracies were measured twice with different "
@@ -82,6 +92,16 @@ def _union(values, new):
 
 def _moved(index, places):
     return None if index is None else places[index]
+
+
+def _without_unsaid(records):
+    """Drops what another record repeats that says what was held out."""
+
+    def without_held_out(record):
+        return dataclasses.replace(record, held_out=None).identity
+
+    said = {without_held_out(r) for r in records if r.held_out is not None}
+    return [r for r in records if r.identity not in said]
 
 
 def _last_of_each(entries, names):

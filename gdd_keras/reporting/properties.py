@@ -11,9 +11,23 @@ from gdd_keras.reporting.text import escape
 from gdd_keras.reporting.text import number
 from gdd_keras.reporting.text import table
 
-__all__ = ["audit_tables", "quality_tables", "size_table", "training_table"]
+__all__ = [
+    "REFERENCE_WEIGHTS",
+    "audit_tables",
+    "quality_tables",
+    "size_table",
+    "training_table",
+]
 
-_NOT_SCORES = (*QUALITY_KEY, "command", "commands", "environment")
+# Digest of the network whose features two entries must share to be compared.
+REFERENCE_WEIGHTS = "reference_weights"
+_NOT_SCORES = (
+    *QUALITY_KEY,
+    REFERENCE_WEIGHTS,
+    "command",
+    "commands",
+    "environment",
+)
 
 
 def size_table(material):
@@ -75,11 +89,16 @@ def quality_tables(material):
     """Returns precision, recall, density, coverage and distance."""
     groups = {}
     for entry in material.results.quality:
-        key = tuple(entry.get(k) for k in QUALITY_KEY if k != "method")
+        key = tuple(
+            entry.get(k)
+            for k in (*QUALITY_KEY, REFERENCE_WEIGHTS)
+            if k != "method"
+        )
         groups.setdefault(key, []).append(entry)
     blocks = []
+    classifiers = _classifiers(material.results.quality)
     for key, entries in groups.items():
-        split, num_images, neighbours, epochs, _ = key
+        split, num_images, neighbours, epochs, *_ = key
         entries = _in_order(entries, material)
         names = _keys(entries, _NOT_SCORES)
         header = ["images of", *(escape(n.replace("_", " ")) for n in names)]
@@ -89,7 +108,7 @@ def quality_tables(material):
         ]
         blocks += [
             f"### {escape(split or 'unnamed')} split, "
-            f"{number(num_images)} images",
+            f"{number(num_images)} images{_which(entries[0], classifiers)}",
             f"{number(num_images)} generated and as many real images of the "
             f"split, {number(neighbours)} neighbours{_classifier(epochs)}. "
             f"{_commands(entries)}",
@@ -111,11 +130,15 @@ def audit_tables(material):
     spaces = {}
     for entry in _in_order(material.results.audit, material):
         # Another classifier has other features.
-        by = tuple(entry.get(key) for key in ("reference_epochs", "seed"))
+        by = tuple(
+            entry.get(key)
+            for key in ("reference_epochs", "seed", REFERENCE_WEIGHTS)
+        )
         for name, values in entry.get("spaces", {}).items():
             spaces.setdefault((name, by), []).append((entry, values))
     blocks = []
-    for (space, (epochs, _)), columns in spaces.items():
+    classifiers = _classifiers(material.results.audit)
+    for (space, (epochs, *_)), columns in spaces.items():
         # An interval stands beside its figure.
         names = [
             name
@@ -131,7 +154,8 @@ def audit_tables(material):
             for name in names
         ]
         blocks += [
-            f"### Distances between {escape(space)}{_classifier(epochs)}",
+            f"### Distances between {escape(space)}{_classifier(epochs)}"
+            f"{_which(columns[0][0], classifiers)}",
             _commands([entry for entry, _ in columns]),
             table(header, lines),
         ]
@@ -160,6 +184,21 @@ def _generators(results):
 def _in_order(entries, material):
     methods = material.results.methods
     return sorted(entries, key=lambda e: row_key(Row(e["method"]), methods))
+
+
+def _classifiers(entries):
+    """Returns the classifiers of entries, each once, in order."""
+    return list(
+        dict.fromkeys(entry.get(REFERENCE_WEIGHTS) for entry in entries)
+    )
+
+
+def _which(entry, classifiers):
+    """Returns which classifier an entry is by, where there are several."""
+    if len(classifiers) < 2:
+        return ""
+    number = classifiers.index(entry.get(REFERENCE_WEIGHTS)) + 1
+    return f", classifier {number}"
 
 
 def _classifier(epochs):

@@ -28,6 +28,7 @@ CEILING = "real_stream"
 FULL = "full"
 _GENERATORS = ("gan", "dim", "gdd")
 _SELECTIONS = (*SELECTIONS, *REAL_SELECTIONS)
+_LEARNING_RATE = config.EvaluationConfig().eval_learning_rate
 _PROTOCOLS = ("stream", "fixed", "full_size")
 
 
@@ -44,16 +45,29 @@ class Setting:
     augmentation: str
     labels: str = "hard"
     schedule: str = "protocol"
+    held_out: str | None = None
 
     @property
     def numbers(self):
-        """Precision, and what else is not as usual: labels, schedule."""
+        """Precision, and what else is not as usual: labels, schedule, rate."""
         parts = [self.precision]
         if self.labels != "hard":
             parts.append(f"{self.labels} labels")
         if self.schedule != "protocol":
             parts.append(f"{self.schedule} schedule")
+        if self.learning_rate != _LEARNING_RATE:
+            parts.append(f"rate {self.learning_rate:g}")
+        if self.held_out is not None:
+            parts.append(_held_out(self.held_out))
         return ", ".join(parts)
+
+    @property
+    def conditions(self):
+        """Augmentation, and `numbers`."""
+        # The word alone would not say what there is none of.
+        none = self.augmentation == "none"
+        augmentation = "no augmentation" if none else self.augmentation
+        return f"{augmentation}, {self.numbers}"
 
     @property
     def key(self):
@@ -68,6 +82,7 @@ class Setting:
             self.precision,
             self.augmentation,
             self.learning_rate,
+            self.held_out or "",
         )
 
 
@@ -78,6 +93,7 @@ class Row:
     method: str
     selection: str = "random"
     preparation: str | None = None
+    held_out: str | None = None
 
     @property
     def name(self):
@@ -89,6 +105,8 @@ class Row:
             name += " (ceiling)"
         if self.preparation is not None:
             name += f" ({self.preparation})"
+        if self.held_out is not None:
+            name += f" ({_held_out(self.held_out)})"
         return name
 
 
@@ -105,6 +123,8 @@ class Record:
         accuracy: In [0, 1].
         command: Index into the commands, or `None`.
         environment: Index into the environments, or `None`.
+        held_out: Digest of the training images that were held out, or `None`
+            where nothing depends on it, or it is not known.
     """
 
     row: Row
@@ -115,11 +135,12 @@ class Record:
     accuracy: float
     command: int | None = None
     environment: int | None = None
+    held_out: str | None = None
 
     @property
     def identity(self):
         """Equal for two measurements of the same thing."""
-        return self.row, self.setting, self.ipc, self.seed
+        return self.row, self.setting, self.ipc, self.seed, self.held_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +193,7 @@ def group(records, methods):
         all in the order in which they are shown.
     """
     found = {}
-    for record in records:
+    for record in _told_apart(records):
         rows = found.setdefault(record.setting, {})
         columns = rows.setdefault(record.row, {})
         columns.setdefault(record.ipc, []).append(record)
@@ -190,6 +211,39 @@ def group(records, methods):
     }
 
 
+def _told_apart(records):
+    """Yields the records, with what is held out where that tells them apart.
+
+    On other held-out images any figure is another one, and has a table of
+    its own. On the test split it is a row's name that must say which images
+    it was trained on.
+    """
+    parts = {}
+
+    def place(record):
+        on_test = record.setting.split == "test"
+        return record.setting, record.row if on_test else None
+
+    for record in records:
+        if record.held_out is not None:
+            parts.setdefault(place(record), set()).add(record.held_out)
+    for record in records:
+        if record.held_out is None or len(parts[place(record)]) < 2:
+            yield record
+        elif record.setting.split == "test":
+            row = dataclasses.replace(record.row, held_out=record.held_out)
+            yield dataclasses.replace(record, row=row)
+        else:
+            setting = dataclasses.replace(
+                record.setting, held_out=record.held_out
+            )
+            yield dataclasses.replace(record, setting=setting)
+
+
+def _held_out(digest):
+    return f"held out: {digest[:8]}"
+
+
 def row_key(row, methods):
     """Sorts selections of real images, then generators, then references."""
     if row.method in (CEILING, FULL):
@@ -205,6 +259,7 @@ def row_key(row, methods):
         _place(row.method, BASELINES + _GENERATORS, list(methods)),
         _place(row.selection, _SELECTIONS),
         row.preparation or "",
+        row.held_out or "",
     )
 
 

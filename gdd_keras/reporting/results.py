@@ -123,6 +123,7 @@ def read_record(place, num_commands=0, num_environments=0):
         accuracy=place.get("accuracy", float, minimum=0, maximum=1),
         command=place.index("command", num_commands),
         environment=place.index("environment", num_environments),
+        held_out=place.get("held_out", str, None),
     )
 
 

@@ -20,6 +20,7 @@ from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.evaluation.protocols import score_fields
 from gdd_keras.evaluation.reference import reference_config
 from gdd_keras.evaluation.results import Results
+from gdd_keras.evaluation.sources import FixedSet
 from gdd_keras.evaluation.sources import generated_set
 
 LINEAR = f"{__name__}:linear"
@@ -59,6 +60,7 @@ class PixelReference:
     """Stands for the reference network, with pixels for features."""
 
     forgetting = np.arange(30, dtype=np.int32)
+    digest = "pixels"
     score = None
 
     @staticmethod
@@ -338,6 +340,66 @@ def test_what_images_depend_on_makes_other_figures(
     assert {record["preparation"] for record in records} == {preparation}
 
 
+@pytest.mark.parametrize(
+    ("method", "selection", "split", "depends"),
+    [
+        ("random", "random", "test", True),
+        ("gan", "herding", "test", True),
+        ("gan", "random", "validation", True),
+        ("gan", "random", "test", False),
+    ],
+)
+def test_what_is_held_out_makes_other_figures(
+    make,
+    toy_dataset,
+    pretend_scores,
+    pixel_reference,
+    method,
+    selection,
+    split,
+    depends,
+):
+    rows = [Row(method, selection, "fixed", 1, LINEAR)]
+    for held_out in ("one", "other", "other"):
+        dataset = dataclasses.replace(toy_dataset, held_out=held_out)
+        scored = pretend_scores()
+        records = make(dataset=dataset, split=split).run(rows)
+        expected = held_out if depends else None
+        assert [r["held_out"] for r in records] == [expected] * 2
+        if held_out == "other" and not depends:
+            assert not scored
+    assert not scored
+
+
+@pytest.mark.parametrize(
+    ("method", "selection", "preparation"),
+    [
+        ("dm", "random", "1 steps, made by seed 1"),
+        ("gdd", "condensed", "made by seed 1"),
+        ("random", "random", None),
+    ],
+)
+def test_sets_made_by_another_seed_are_other_sets(
+    make,
+    toy_dataset,
+    pretend_scores,
+    monkeypatch,
+    method,
+    selection,
+    preparation,
+):
+    train = toy_dataset.train
+    source = FixedSet(lambda seed: (train.images[:3], train.labels[:3]), 3)
+    monkeypatch.setattr(Benchmark, "_source", lambda *arguments: source)
+    rows = [Row(method, selection, "fixed", 1, LINEAR)]
+    scored = pretend_scores()
+    (record,) = make(seed=1, num_seeds=1).run(rows)
+    assert record["preparation"] == preparation and len(scored) == 1
+    # Seeds 0 and 1; the latter's set is another one where sets are made once.
+    make(num_seeds=2).run(rows)
+    assert len(scored) == (2 if preparation is None else 3)
+
+
 def test_figures_of_another_process_are_not_made_again(
     make, tmp_path, monkeypatch, pretend_scores
 ):
@@ -535,7 +597,11 @@ def test_quality(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
     # Another reference network is another ruler.
     make(seed=3).compare(["gan"])
     make(seed=2, reference_epochs=9).compare(["gan"])
-    assert len(calls) == 5 and len(stored(tmp_path)["quality"]) == 5
+    make(seed=2, eval_augmentation="none").compare(["gan"])
+    assert len(calls) == 6
+    quality = stored(tmp_path)["quality"]
+    assert len({q["reference"] for q in quality}) == 4
+    assert [q["reference_weights"] for q in quality] == ["pixels"] * 6
 
 
 def test_audit(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
@@ -581,7 +647,11 @@ def test_audit(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
     made.audit(["gan"])
     assert len(calls) == 6
     make(seed=2, reference_epochs=9).audit(["gan"])
-    assert len(calls) == 12 and len(stored(tmp_path)["audit"]) == 6
+    make(seed=2, eval_augmentation="none").audit(["gan"])
+    assert len(calls) == 18
+    audit = stored(tmp_path)["audit"]
+    assert len({a["reference"] for a in audit}) == 3
+    assert [a["reference_weights"] for a in audit] == ["pixels"] * 9
 
 
 def test_audit_has_no_unseen_images_where_they_are_the_held_out_ones(

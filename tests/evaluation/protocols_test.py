@@ -540,6 +540,7 @@ class TestScoreFields:
             "schedule": "protocol",
             "split": "validation",
             "preparation": "200 candidates, reference of 10 epochs",
+            "held_out": None,
         }
         own = {"seed", "distinct_images", "accuracy", "seconds"}
         assert set(fields) | own == set(Score.__dataclass_fields__)

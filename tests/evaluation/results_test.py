@@ -66,6 +66,16 @@ def test_a_record_is_found_by_what_it_measures(folder):
             assert reader.find(record(**{name: "other"})) is None
 
 
+def test_a_record_of_before_is_taken_to_have_held_the_same_out(folder):
+    results = Results(folder, DATASET)
+    results.add_record(record(0.25))
+    assert results.find(record(held_out="0123"))["accuracy"] == 0.25
+    results.add_record(record(0.5, seed=1, held_out="0123"))
+    assert results.find(record(seed=1, held_out="0123"))["accuracy"] == 0.5
+    assert results.find(record(seed=1, held_out="4567")) is None
+    assert results.find(record(seed=1)) is None
+
+
 def test_a_record_is_never_replaced(folder):
     results = Results(folder, DATASET)
     for accuracy in (0.25, 0.75):

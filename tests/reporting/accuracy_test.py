@@ -79,7 +79,7 @@ def test_order_of_rows(material, record):
         ({"precision": "mixed_bfloat16"}, "mixed_bfloat16"),
         ({"labels": "soft"}, "float32, soft labels"),
         ({"schedule": "step"}, "float32, step schedule"),
-        ({"learning_rate": 0.1}, ""),
+        ({"learning_rate": 0.1}, "float32, rate 0.1"),
     ],
 )
 def test_settings_are_never_mixed(material, record, change, word):
@@ -89,6 +89,42 @@ def test_settings_are_never_mixed(material, record, change, word):
     assert "50.00" in first[1] and "60.00" not in first[1]
     assert "60.00" in second[1] and "50.00" not in second[1]
     assert word in headings(blocks)[1]
+
+
+def test_figures_on_other_held_out_images_have_tables_of_their_own(
+    material, record
+):
+    at = {"split": "validation"}
+    records = [
+        record("gdd", 0.5, held_out="0123456789", **at),
+        record("gan", 0.6, held_out="abcdefghij", **at),
+    ]
+    blocks = accuracy_tables(material(records))
+    first, second = tables(blocks)
+    assert "50.00" in first[1] and "60.00" in second[1]
+    assert headings(blocks)[0].endswith(", held out: 01234567")
+    assert headings(blocks)[1].endswith(", held out: abcdefgh")
+    # One part needs no name.
+    blocks = accuracy_tables(material(records[1:]))
+    assert "held out" not in headings(blocks)[0]
+
+
+def test_other_training_images_are_named_on_the_test_split(material, record):
+    found = material(
+        [
+            record("random", 0.5, protocol="fixed", held_out="0123456789"),
+            record("random", 0.6, protocol="fixed", held_out="abcdefghij"),
+            record("dm", 0.7, protocol="fixed", held_out="abcdefghij"),
+            record("gdd", 0.8, protocol="fixed"),
+        ]
+    )
+    (lines,) = tables(accuracy_tables(found))
+    assert [line.split(" | ")[0][2:] for line in lines[1:]] == [
+        "random (held out: 01234567)",
+        "random (held out: abcdefgh)",
+        "dm",
+        "gdd",
+    ]
 
 
 def test_caption(material, records):

@@ -163,7 +163,9 @@ def test_recipe_without_an_encoder_has_other_defaults(
 
 def test_recipe_gives_the_same_settings(export, records, card_of):
     # What `paper` sets, and what was set back to the defaults of `compact`.
-    config = make_config("paper", latents="encoded", hard_share=0.5)
+    config = make_config(
+        "paper", latents="encoded", hard_share=0.5, image_size=(32, 28)
+    )
     folder = export(json.loads(config_to_json(config)))
     text = card_of(folder, records("mine", [0.8]))
     command = text.split("```sh\n")[1].split("\n```")[0]

@@ -48,6 +48,7 @@ def test_accuracy_figure(drawn):
     )
     # One panel per setting; the ceiling has one IPC only.
     assert "stream, convnet3" in svg and "fixed, convnet3" in svg
+    assert found.count("crop, float32") == 2
     assert "real_stream (ceiling)" not in found
     assert {record.command for record in records} == {0, 1}
 

@@ -97,6 +97,13 @@ def test_quality(material):
     blocks = quality_tables(found)
     assert len(blocks) == 1 + 3 * 3
     assert "5 neighbours, classifier of 5 epochs. " in blocks[5]
+    found = material(
+        quality=[quality("gdd", reference_weights=w) for w in ("one", "other")]
+    )
+    assert quality_tables(found)[1::3] == [
+        "### test split, 5,000 images, classifier 1",
+        "### test split, 5,000 images, classifier 2",
+    ]
     assert quality_tables(material()) == []
 
 
@@ -140,5 +147,11 @@ def test_audit(material):
     assert blocks[1::3] == [
         "### Distances between features, classifier of 5 epochs",
         "### Distances between features, classifier of 10 epochs",
+    ]
+    for index, audit in enumerate(audits):
+        audit.update(reference_epochs=5, reference_weights=f"w{index}")
+    assert audit_tables(material(audit=audits))[1::3] == [
+        "### Distances between features, classifier of 5 epochs, classifier 1",
+        "### Distances between features, classifier of 5 epochs, classifier 2",
     ]
     assert audit_tables(material()) == []

@@ -178,13 +178,27 @@ def test_of_two_outcomes_the_later_counts(results, record, results_folder):
         {"labels": "soft"},
         {"schedule": "step"},
         {"split": "validation"},
+        {"held_out": "0123"},
     ],
 )
 def test_other_settings_are_other_records(
     results, record, results_folder, change
 ):
-    content = results([record("gdd", 0.5), record("gdd", 0.5, **change)])
+    base = {"held_out": "abcd"}
+    content = results(
+        [record("gdd", 0.5, **base), record("gdd", 0.5, **{**base, **change})]
+    )
     assert len(merged(results_folder, content).records) == 2
+
+
+def test_records_of_before_are_those_that_say_what_was_held_out(
+    results, record, results_folder
+):
+    first = results([record("random", 0.5), record("random", 0.6, 1)])
+    second = results([record("random", 0.5, held_out="abcd")])
+    for parts in ((first, second), (second, first)):
+        found = merged(results_folder, *parts).records
+        assert {(r.seed, r.held_out) for r in found} == {(0, "abcd"), (1, None)}
 
 
 def test_merging_renumbers_commands_and_machines(
@@ -218,6 +232,23 @@ def test_repeated_quality_counts_once(results, results_folder):
     )
     found = merged(results_folder, content)
     assert [e["precision"] for e in found.quality] == [0.7, 0.6]
+
+
+def test_comparisons_by_two_networks_are_kept_apart(results, results_folder):
+    # Of one identity, but of two machines, or of files that do not say.
+    entry = {"method": "random", "split": "test", "reference": "one"}
+    ours = {**entry, "reference_weights": "ours"}
+    theirs = {**entry, "reference_weights": "theirs"}
+    for first, second in ((entry, entry), (ours, theirs), (entry, ours)):
+        found = merged(
+            results_folder,
+            results(quality=[first], audit=[first]),
+            results(quality=[second], audit=[second]),
+        )
+        assert len(found.quality) == len(found.audit) == 2
+    both = results(quality=[ours], audit=[ours])
+    found = merged(results_folder, both, both)
+    assert len(found.quality) == len(found.audit) == 1
 
 
 def test_a_name_means_one_generator(results, results_folder):
