@@ -134,8 +134,9 @@ def _run(arguments):
         print(config_to_json(config), end="")
         print("\n".join(estimate_cost(config, dataset, started, begun)))
         return
+    folder = pathlib.Path(arguments.saved_models) / dataset.name
     # Refuses a folder that holds something else before hours of training.
-    next_version(pathlib.Path(arguments.saved_models) / dataset.name)
+    next_version(folder)
     run = open_run(
         config,
         dataset.name,
@@ -145,6 +146,7 @@ def _run(arguments):
         extend_stage_1=arguments.extend_stage_1,
     )
     with run.locked():
+        _check_export(run, folder)
         if arguments.stage_1_from is not None:
             run.adopt_stage_1(arguments.stage_1_from, arguments.extend_stage_1)
         if not arguments.quiet:
@@ -160,6 +162,32 @@ def _run(arguments):
             allow_changed_data=arguments.allow_changed_data,
         )
     _print_last_screen(result)
+
+
+def _check_export(run, folder):
+    """Refuses to name an export that is gone, or not where it is wanted.
+
+    Args:
+        run: `RunDirectory`.
+        folder: Parent of the versions, by `--saved-models`.
+
+    Raises:
+        InputError: Saying where the run's export was written.
+    """
+    if "export" not in run.state:
+        return
+    export = pathlib.Path(run.state["export"])
+    if not export.is_dir():
+        problem = "which is not there any more"
+    elif not folder.exists() or not export.parent.samefile(folder):
+        problem = f"which is not in {folder}"
+    else:
+        return
+    raise InputError(
+        f"{run.path} has exported its generator, and does so once. Received: "
+        f"{export}, {problem}. `python -m gdd_keras.refit --run {run.path} "
+        f"--saved-models {folder.parent}` exports it there."
+    )
 
 
 def _print_last_screen(result):

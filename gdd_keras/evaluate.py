@@ -18,15 +18,15 @@ from gdd_keras.memory import check_memory
 from gdd_keras.memory import check_stored_set
 from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import SCORE_KEY
+from gdd_keras.metadata import different_settings
 from gdd_keras.metadata import distillation_config
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import gives_soft_labels
 from gdd_keras.metadata import method_name
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
-from gdd_keras.metadata import recorded_scores
+from gdd_keras.metadata import record_scores
 from gdd_keras.metadata import soft_labels_error
-from gdd_keras.metadata import update_metadata
 from gdd_keras.quiet import quiet_import
 from gdd_keras.selection import REAL_SELECTIONS
 from gdd_keras.selection import SELECTIONS
@@ -302,23 +302,14 @@ def _check_held_out(models, config):
         InputError: If the images held out now are not those that a generator
             held out while it was trained.
     """
-
-    def parts(seed, fraction):
-        return f"seed={seed}, validation_fraction={fraction:g}"
-
-    here = parts(config.run.seed, config.data.validation_fraction)
     for directory, metadata in models.values():
-        own = distillation_config(directory, metadata, True)
-        if own is None:
-            continue
-        there = parts(own.run.seed, own.data.validation_fraction)
-        if here != there:
+        difference = different_settings(directory, metadata, config)
+        if difference is not None:
             raise InputError(
                 "`--split validation` and `--audit` need images that no "
                 "generator was trained on, which follow from its seed. "
-                f"Received: {there} of {directory}, {here} of what is held "
-                "out now. Score it by a command of its own, without "
-                "`--validation-fraction`, or by the test split."
+                f"Received: {difference}. Score it by a command of its own, "
+                "without `--validation-fraction`, or by the test split."
             )
 
 
@@ -400,17 +391,8 @@ def _record(models, records):
     written = []
     for name, (directory, _) in models.items():
         own = [record for record in records if record["method"] == name]
-        # Read again: another evaluation may have ended meanwhile.
-        entries = recorded_scores(read_metadata(directory))
-        for summary in _groups(own):
-            same = [entry for entry in entries if _is_same(entry, summary)]
-            # A repeated evaluation replaces its entry, unless it has fewer
-            # networks to say it by.
-            if all(_num_seeds(e) <= summary["num_seeds"] for e in same):
-                entries = [entry for entry in entries if entry not in same]
-                entries.append(summary)
         try:
-            update_metadata(directory, scores=entries)
+            record_scores(directory, _groups(own))
         except OSError as error:
             print(
                 f"note: the scores are not recorded in {directory}: "
@@ -420,20 +402,6 @@ def _record(models, records):
         else:
             written.append(directory / "metadata.json")
     return written
-
-
-def _is_same(entry, summary):
-    """Says whether an entry of the metadata is of the same row."""
-    return isinstance(entry, dict) and all(
-        entry.get(field, SCORE_DEFAULTS.get(field)) == summary[field]
-        for field in SCORE_KEY
-    )
-
-
-def _num_seeds(entry):
-    """Returns the networks of an entry, which anyone may have written."""
-    number = entry.get("num_seeds")
-    return number if isinstance(number, int) else 0
 
 
 def _print_results(models, dataset, records, recorded, results):

@@ -9,13 +9,11 @@ from gdd_keras import files
 from gdd_keras.inference import keras_classifier
 from gdd_keras.inference import keras_network
 from gdd_keras.metadata import read_metadata
-from gdd_keras.metadata import update_metadata
 from gdd_keras.saved_model import write_version
 
 __all__ = [
     "export_generator",
     "read_metadata",
-    "update_metadata",
 ]
 
 

@@ -20,7 +20,6 @@ from gdd_keras.evaluation import Score
 from gdd_keras.evaluation import evaluate_generator
 from gdd_keras.evaluation import summarize
 from gdd_keras.export import export_generator
-from gdd_keras.export import update_metadata
 from gdd_keras.files import new_directory
 from gdd_keras.files import next_version
 from gdd_keras.files import write_bytes
@@ -33,6 +32,7 @@ from gdd_keras.labeller import train_labeller
 from gdd_keras.latents import fitted_generator
 from gdd_keras.metadata import SCORE_DEFAULTS
 from gdd_keras.metadata import method_name
+from gdd_keras.metadata import record_scores
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
 from gdd_keras.networks import with_chosen_noise
@@ -713,7 +713,7 @@ def _score(run, dataset, config, step, verbose):
         on_score=keep,
     )
     summary = summarize(scores)
-    update_metadata(run.state["export"], scores=[summary])
+    record_scores(run.state["export"], [summary])
     write_hparams(
         run.score_events,
         hyperparameters(config),

@@ -8,6 +8,7 @@ from gdd_keras.cli import add_version_flag
 from gdd_keras.cli import given_settings
 from gdd_keras.cli import run_command
 from gdd_keras.config import make_config
+from gdd_keras.metadata import check_same_held_out
 from gdd_keras.metadata import distillation_config
 from gdd_keras.metadata import find_version
 from gdd_keras.metadata import read_metadata
@@ -45,6 +46,7 @@ def _run(arguments):
     given = given_settings(arguments)
     base = distillation_config(directory, metadata, "dataset" in given)
     config = make_config(base=base, **given)
+    check_same_held_out(directory, metadata, config)
     with quiet_import():
         from gdd_keras.data import load_dataset
         from gdd_keras.labeller import describe_labeller

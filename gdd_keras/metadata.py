@@ -25,6 +25,8 @@ __all__ = [
     "SOFT_LABELS_ADVICE",
     "check_class_names",
     "check_metadata",
+    "check_same_held_out",
+    "different_settings",
     "distillation_config",
     "find_version",
     "gives_soft_labels",
@@ -32,6 +34,7 @@ __all__ = [
     "method_name",
     "model_digest",
     "read_metadata",
+    "record_scores",
     "recorded_scores",
     "soft_labels_error",
     "update_metadata",
@@ -235,6 +238,61 @@ def distillation_config(directory, metadata, has_dataset):
     return None
 
 
+def different_settings(
+    directory, metadata, config, names=("seed", "validation_fraction")
+):
+    """Says which settings a generator was distilled with otherwise.
+
+    Args:
+        directory: Version directory.
+        metadata: As from `read_metadata`.
+        config: `Config` to compare with.
+        names: Of `seed`, `validation_fraction`, which decide what is held
+            out, and `image_size`.
+
+    Returns:
+        Text for an error, or `None` if none differs or the metadata have no
+        config.
+
+    Raises:
+        InputError: If the metadata's config is broken.
+    """
+    own = distillation_config(directory, metadata, True)
+    if own is None:
+        return None
+
+    def value(config, name):
+        section = config.run if name == "seed" else config.data
+        return getattr(section, name)
+
+    parts = [
+        f"{name}={value(own, name)} there, {value(config, name)} here"
+        for name in names
+        if value(own, name) != value(config, name)
+    ]
+    return f"{directory} with {'; '.join(parts)}" if parts else None
+
+
+def check_same_held_out(directory, metadata, config):
+    """Refuses to add to a generator what saw other images than it did.
+
+    Args:
+        directory: Version directory.
+        metadata: As from `read_metadata`.
+        config: `Config` of the data.
+
+    Raises:
+        InputError: If `--validation-fraction` is another one.
+    """
+    difference = different_settings(directory, metadata, config)
+    if difference is not None:
+        raise InputError(
+            "What is held out must be what it was for the generator, whose "
+            f"held-out images none of its networks may see. Received: "
+            f"{difference}. Leave `--validation-fraction` out."
+        )
+
+
 def model_digest(directory):
     """Returns a hex digest of a generator's graph and weights.
 
@@ -282,6 +340,45 @@ def recorded_scores(metadata):
     if isinstance(entries, dict):
         return [entries] if entries else []
     return entries
+
+
+def record_scores(directory, summaries):
+    """Adds scores to an export's metadata, beside those that are there.
+
+    A repeated score replaces its entry, unless it has fewer networks to say
+    it by.
+
+    Args:
+        directory: Version directory.
+        summaries: List of dicts, see
+            `gdd_keras.evaluation.protocols.summarize`.
+
+    Raises:
+        InputError: If the metadata are broken.
+        OSError: If they cannot be written.
+    """
+    # Read now: another evaluation may have ended meanwhile.
+    entries = recorded_scores(read_metadata(directory))
+    for summary in summaries:
+        same = [entry for entry in entries if _is_same(entry, summary)]
+        if all(_num_seeds(e) <= summary["num_seeds"] for e in same):
+            entries = [entry for entry in entries if entry not in same]
+            entries.append(summary)
+    update_metadata(directory, scores=entries)
+
+
+def _is_same(entry, summary):
+    """Says whether an entry of the metadata is of the same row."""
+    return isinstance(entry, dict) and all(
+        entry.get(field, SCORE_DEFAULTS.get(field)) == summary[field]
+        for field in SCORE_KEY
+    )
+
+
+def _num_seeds(entry):
+    """Returns the networks of an entry, which anyone may have written."""
+    number = entry.get("num_seeds")
+    return number if isinstance(number, int) else 0
 
 
 def update_metadata(version_directory, **changes):

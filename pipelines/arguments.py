@@ -14,7 +14,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import checked_integer
 from gdd_keras.config import make_config
 from gdd_keras.files import next_version
-from gdd_keras.metadata import distillation_config
+from gdd_keras.metadata import different_settings
 from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
 from gdd_keras.quiet import quiet_warnings
@@ -130,28 +130,17 @@ def check_in_use(serving, config):
         return
     directory = serving / str(version)
     metadata = read_metadata(directory)
-    own = distillation_config(directory, metadata, True)
-    if own is None:
-        return
-
-    def settings(config):
-        return {
-            "seed": config.run.seed,
-            "validation_fraction": config.data.validation_fraction,
-            "image_size": config.data.image_size,
-        }
-
-    there, here = settings(own), settings(config)
-    different = [name for name in here if here[name] != there[name]]
-    if different:
-        parts = "; ".join(
-            f"{name}={there[name]} there, {here[name]} here"
-            for name in different
-        )
+    difference = different_settings(
+        directory,
+        metadata,
+        config,
+        ("seed", "validation_fraction", "image_size"),
+    )
+    if difference is not None:
         raise InputError(
             "The version in use must hold out the same images as the new one, "
-            f"which is judged by them. Received: {directory} with {parts}. "
-            "Change them, or push to another `--saved-models`."
+            f"which is judged by them. Received: {difference}. Change them, "
+            "or push to another `--saved-models`."
         )
 
 

@@ -203,6 +203,32 @@ def test_second_call_says_finished(digits_flags, command, in_finished):
     assert entries(in_finished) == before
 
 
+def test_second_call_wants_the_export_elsewhere(
+    digits_flags, command, in_finished
+):
+    code, out, err = command(*digits_flags, "--saved-models", "other")
+    assert (code, out) == (2, "")
+    assert (
+        "runs/digits has exported its generator, and does so once. Received: "
+        "saved_models/digits/1, which is not in other/digits. `python -m "
+        "gdd_keras.refit --run runs/digits --saved-models other` exports"
+    ) in err
+    assert not pathlib.Path("other").exists()
+
+
+def test_second_call_after_the_export_is_gone(
+    digits_flags, command, in_finished, tmp_path
+):
+    export = pathlib.Path("saved_models/digits/1")
+    export.rename(tmp_path / "1")
+    try:
+        code, _, err = command(*digits_flags)
+    finally:
+        (tmp_path / "1").rename(export)
+    assert code == 2
+    assert "saved_models/digits/1, which is not there any more. `pyth" in err
+
+
 def test_config_file_replays(command, in_finished):
     before = entries(in_finished)
     code, out, _ = command("--config", "runs/digits/config.json", "--quiet")

@@ -638,11 +638,11 @@ def test_generators_hold_out_the_same_images(
     both = ("--model", f"a={model}", "--model", f"b={other}")
     error = refused(capsys, *both, *arguments)
     assert "images that no generator was trained on" in error
-    assert "Received: seed=1, validation_fraction=0.1 of" in error
-    assert f"{other}, seed=0, validation_fraction=0.1 of what is" in error
+    assert f"Received: {other}" in error
+    assert "with seed=1 there, 0 here. Score it by a command" in error
     more = ("--validation-fraction", "0.3")
     error = refused(capsys, "--model", model, *arguments, *more)
-    assert "seed=0, validation_fraction=0.3 of what is held out" in error
+    assert "with validation_fraction=0.1 there, 0.3 here" in error
     assert planned == []
     # Nobody was trained on the test split, and alone it has its own part.
     assert run(*both) == 0

@@ -17,8 +17,8 @@ from gdd_keras import saved_model
 from gdd_keras.config import InputError
 from gdd_keras.export import export_generator
 from gdd_keras.export import read_metadata
-from gdd_keras.export import update_metadata
 from gdd_keras.generator_api import load_generator
+from gdd_keras.metadata import update_metadata
 from gdd_keras.sampling import BLOCK_SIZE
 from gdd_keras.sampling import MAX_FIRST_INDEX
 from gdd_keras.sampling import latents_for

@@ -22,6 +22,7 @@ from gdd_keras.job import distill_dataset
 from gdd_keras.job import estimate_cost
 from gdd_keras.labeller import soft_labeller
 from gdd_keras.labeller import train_labeller
+from gdd_keras.metadata import record_scores
 from gdd_keras.run_directory import RunDirectory
 
 pytestmark = [
@@ -144,8 +145,13 @@ def test_networks_are_scored_once(
 
     with pytest.raises(KeyboardInterrupt):
         go_on()
-    (first,) = RunDirectory(folder, config).state["scores"]
+    state = RunDirectory(folder, config).state
+    (first,) = state["scores"]
+    # Meanwhile, somebody has it scored otherwise.
+    other = {**first, "ipc": 50, "num_seeds": 1}
+    record_scores(state["export"], [other])
     result = go_on()
+    assert read_metadata(result.export)["scores"] == [other, result.summary]
     assert trained == [0, 1, 1]
     expected = finished[1].summary["accuracies"]
     assert result.summary["accuracies"] == expected

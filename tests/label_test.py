@@ -14,6 +14,7 @@ from gdd_keras.label import main
 from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import model_digest
 from gdd_keras.metadata import read_metadata
+from gdd_keras.reweight import main as reweight
 from gdd_keras.saved_model import write_version
 
 PRETRAINED = pathlib.Path(__file__).parents[1] / "saved_models" / "digits" / "1"
@@ -177,6 +178,14 @@ def test_other_data_are_refused(original, tmp_path, capsys):
     version = changed(original, tmp_path, fingerprint="other")
     assert main(["--model", str(version)]) == 2
     message = f"must be those that {version} was distilled from, fingerprint"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [main, reweight])
+def test_another_held_out_part_is_refused(command, original, capsys):
+    arguments = ["--model", str(original), "--validation-fraction", "0.3"]
+    assert command(arguments) == 2
+    message = f"{original} with validation_fraction=0.1 there, 0.3 here. Leave"
     assert message in capsys.readouterr().err
 
 
