@@ -26,6 +26,9 @@ __all__ = [
     "stored_weights",
 ]
 
+# What XLA must compile, a model server refuses by default.
+_NEEDS_XLA = "_XlaMustCompile"
+_FREED = "_without_xla"
 # Rounding to half changes a matrix by at most this factor of its norm, unless
 # values are so small that half has fewer digits for them.
 _HALF_ROUNDING = 2.0**-11
@@ -345,6 +348,30 @@ def _copy_functions(library, network):
                 copied.add(name)
                 network.library.function.add().CopyFrom(functions[name])
                 waiting.extend(functions[name].node_def)
+    _free_from_xla(network)
+
+
+def _free_from_xla(network):
+    """Lets a graph and its functions run without XLA.
+
+    Args:
+        network: `GraphDef`; is changed.
+    """
+    functions = network.library.function
+    nodes = [*network.node, *(n for f in functions for n in f.node_def)]
+    parts = [*nodes, *functions]
+    if not any(_NEEDS_XLA in part.attr for part in parts):
+        return
+    for part in parts:
+        part.attr.pop(_NEEDS_XLA, None)
+    # The process knows functions of the old names, which are others.
+    names = {function.signature.name for function in functions}
+    for node in nodes:
+        for value in node.attr.values():
+            if value.func.name in names:
+                value.func.name += _FREED
+    for function in functions:
+        function.signature.name += _FREED
 
 
 def _make_placeholder(node, dtype):

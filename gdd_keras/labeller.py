@@ -30,6 +30,7 @@ from gdd_keras.metadata import read_metadata
 from gdd_keras.metadata import recorded_scores
 from gdd_keras.networks import build_classifier
 from gdd_keras.networks import fast_precision
+from gdd_keras.networks.normalization import InstanceNormalization
 from gdd_keras.networks.precision import float32_copy
 from gdd_keras.saved_model import write_version
 
@@ -141,7 +142,11 @@ def soft_labeller(network, temperature=1.0):
     """
     images = keras.Input(network.input_shape[1:], name="images")
     scaled = layers.Rescaling(1.0 / 127.5, -1.0, dtype="float32")(images)
-    logits = float32_copy(network)(scaled)
+    copy = float32_copy(network)
+    for layer in copy.layers:
+        if isinstance(layer, InstanceNormalization):
+            layer.fused = False
+    logits = copy(scaled)
     cooled = layers.Rescaling(1.0 / temperature, dtype="float32")(logits)
     probabilities = layers.Softmax(dtype="float32", name="soft_labels")(cooled)
     return keras.Model(images, probabilities, name="labeller")

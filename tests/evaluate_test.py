@@ -436,7 +436,7 @@ def test_metadata_that_cannot_be_written_is_a_note(
         raise PermissionError(13, "Permission denied")
 
     pretend_scores()
-    monkeypatch.setattr(evaluate, "update_metadata", refuse)
+    monkeypatch.setattr(evaluate, "record_scores", refuse)
     assert run("--model", model) == 0
     shown = capsys.readouterr()
     assert "are not recorded" in shown.err and "Permission" in shown.err

@@ -18,7 +18,10 @@ from gdd_keras.config import InputError
 from gdd_keras.export import export_generator
 from gdd_keras.export import read_metadata
 from gdd_keras.generator_api import load_generator
+from gdd_keras.inference import exported_classifier
+from gdd_keras.inference import exported_network
 from gdd_keras.metadata import update_metadata
+from gdd_keras.networks.normalization import InstanceNormalization
 from gdd_keras.sampling import BLOCK_SIZE
 from gdd_keras.sampling import MAX_FIRST_INDEX
 from gdd_keras.sampling import latents_for
@@ -592,7 +595,6 @@ def test_public_names():
     assert set(export.__all__) == {
         "export_generator",
         "read_metadata",
-        "update_metadata",
     }
 
 
@@ -668,6 +670,42 @@ def test_soft_labels_are_named_in_the_metadata(
     ]
     loaded = tf.saved_model.load(str(soft_saved_model))
     assert set(loaded.signatures) == set(named)
+
+
+def test_soft_labels_need_no_xla_once_they_are_written_again(
+    tiny_generator, tmp_path
+):
+    """A model server has it off; earlier exports' labellers need it."""
+    inputs = keras.Input((6, 10, 3))
+    maps = keras.layers.Flatten()(InstanceNormalization("relu")(inputs))
+    outputs = keras.layers.Dense(3, "softmax")(maps)
+    version = export_generator(
+        tiny_generator,
+        tmp_path / "1",
+        NAMES,
+        classifier=keras.Model(inputs, outputs),
+    )
+    metadata = read_metadata(version)
+    again = saved_model.write_version(
+        exported_network(version, metadata),
+        tmp_path / "2",
+        metadata,
+        "float32",
+        exported_classifier(version, metadata),
+    )
+    needs = [
+        b"_XlaMustCompile" in (folder / "saved_model.pb").read_bytes()
+        for folder in (version, again)
+    ]
+    assert needs == [True, False]
+    images = np.random.default_rng(0).integers(0, 256, (5, 6, 10, 3))
+    first, second = (
+        tf.saved_model.load(str(folder)).signatures["soft_labels"](
+            images=tf.constant(images, tf.uint8)
+        )["soft_labels"]
+        for folder in (version, again)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_version_that_is_taken_while_it_is_written(

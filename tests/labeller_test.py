@@ -3,6 +3,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.special import softmax
 
 from gdd_keras import labeller
@@ -36,6 +37,19 @@ def test_labels_are_a_copys_and_computed_in_float32(toy_dataset):
     np.testing.assert_array_equal(labels(images), expected)
     network.set_weights([0 * w for w in network.get_weights()])
     np.testing.assert_array_equal(labels(images), expected)
+
+
+def test_labels_need_no_xla(toy_dataset):
+    """Which a model server does not have by default."""
+    labels = soft_labeller(build_labeller(toy_dataset))
+
+    @tf.function
+    def run(images):
+        return labels(images)
+
+    images = tf.constant(toy_dataset.test.images, tf.float32)
+    graph = run.get_concrete_function(images).graph.as_graph_def()
+    assert "_XlaMustCompile" not in str(graph)
 
 
 def test_seconds_of_a_step(toy_dataset, monkeypatch):

@@ -45,6 +45,12 @@ def test_generator_is_small_and_of_this_data(name, dataset):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_server_without_xla_can_run_it(name):
+    graph = ROOT / "saved_models" / name / "1" / "saved_model.pb"
+    assert b"_XlaMustCompile" not in graph.read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_card_tells_the_scores(name):
     version = ROOT / "saved_models" / name / "1"
     card = (version / "README.md").read_text()

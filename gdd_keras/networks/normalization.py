@@ -74,6 +74,8 @@ class InstanceNormalization(keras.layers.Layer):
     Args:
         activation: `None` or `"relu"`.
         epsilon: Added to the variance.
+        fused: Whether XLA makes one pass of it. What is exported must not
+            need XLA: a model server refuses such a graph, as its default.
         **kwargs: Of `keras.layers.Layer`.
 
     Raises:
@@ -89,7 +91,7 @@ class InstanceNormalization(keras.layers.Layer):
         ```
     """
 
-    def __init__(self, activation=None, epsilon=1e-5, **kwargs):
+    def __init__(self, activation=None, epsilon=1e-5, fused=True, **kwargs):
         super().__init__(**kwargs)
         if activation not in (None, "relu"):
             raise ValueError(
@@ -98,6 +100,7 @@ class InstanceNormalization(keras.layers.Layer):
             )
         self.activation = activation
         self.epsilon = epsilon
+        self.fused = fused
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -116,6 +119,13 @@ class InstanceNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         relu = self.activation == "relu"
+        gamma = tf.convert_to_tensor(self.gamma)
+        beta = tf.convert_to_tensor(self.beta)
+        if not self.fused:
+            outputs, *_ = _normalize.python_function(
+                inputs, gamma, beta, self.epsilon, relu
+            )
+            return outputs
 
         @tf.custom_gradient
         def normalize(inputs, gamma, beta):
@@ -130,11 +140,7 @@ class InstanceNormalization(keras.layers.Layer):
 
             return outputs, gradient
 
-        return normalize(
-            inputs,
-            tf.convert_to_tensor(self.gamma),
-            tf.convert_to_tensor(self.beta),
-        )
+        return normalize(inputs, gamma, beta)
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor(inputs.shape, inputs.dtype)
@@ -144,4 +150,5 @@ class InstanceNormalization(keras.layers.Layer):
             **super().get_config(),
             "activation": self.activation,
             "epsilon": self.epsilon,
+            "fused": self.fused,
         }

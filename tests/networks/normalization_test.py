@@ -40,8 +40,12 @@ def forward_and_gradients(function, inputs, variables):
 
 @pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_equals_group_normalization_and_its_gradients(activation, compiled):
+@pytest.mark.parametrize("fused", [False, True])
+def test_equals_group_normalization_and_its_gradients(
+    activation, compiled, fused
+):
     layer = make(activation)
+    layer.fused = fused
     twin = make_twin(layer)
 
     def twin_call(inputs):
@@ -183,11 +187,14 @@ def test_any_batch_size():
 
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_config_round_trip(activation):
-    layer = InstanceNormalization(activation, epsilon=1e-3, name="norm")
+    layer = InstanceNormalization(
+        activation, epsilon=1e-3, fused=False, name="norm"
+    )
     config = layer.get_config()
     copy = InstanceNormalization.from_config(config)
     assert copy.get_config() == config
     assert (copy.activation, copy.epsilon) == (activation, 1e-3)
+    assert not copy.fused
 
 
 # Raised inside Keras 3.15 when it saves any layer.
