@@ -70,11 +70,13 @@ class LearningRateDecay(keras.callbacks.Callback):
         first_step: Step counter at the stage's start.
         total_steps: Steps of the stage.
         decay_fraction: Last part of the stage over which the rates fall.
-        seconds: With a time budget, the stage's seconds: progress is then
-            whichever is further, steps or time. `None` otherwise.
+        seconds: With a time budget, the seconds left to the stage: progress
+            is then whichever is further, steps or time. `None` otherwise.
         rates: Rates of generator and discriminator to start from; `None`
             takes those of the optimizers when training begins, which a
             checkpoint may have put back to decayed ones.
+        used: Seconds that the stage took before an interruption, without
+            which its rates would rise again.
     """
 
     def __init__(
@@ -84,12 +86,14 @@ class LearningRateDecay(keras.callbacks.Callback):
         decay_fraction,
         seconds=None,
         rates=None,
+        used=0.0,
     ):
         super().__init__()
         self.first_step = first_step
         self.total_steps = total_steps
         self.decay_fraction = decay_fraction
         self.seconds = seconds
+        self.used = used
         self._rates = rates
         self._start = None
 
@@ -114,8 +118,8 @@ class LearningRateDecay(keras.callbacks.Callback):
         steps = scalar(self.model.step) - self.first_step
         progress = steps / self.total_steps
         if self.seconds is not None:
-            elapsed = time.monotonic() - self._start
-            progress = max(progress, elapsed / self.seconds)
+            elapsed = self.used + time.monotonic() - self._start
+            progress = max(progress, elapsed / (self.used + self.seconds))
         factor = self.factor(progress)
         for optimizer, rate in zip(self._optimizers, self._rates, strict=True):
             optimizer.learning_rate.assign(rate * factor)

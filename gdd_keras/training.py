@@ -438,6 +438,7 @@ def train_stage(
             config.cgan.decay_fraction,
             plan.seconds,
             rates,
+            own_seconds_before,
         ),
     ]
     with PostponedSignals() as signals, contextlib.ExitStack() as writers:

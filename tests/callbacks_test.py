@@ -143,6 +143,15 @@ def test_decay_follows_the_clock_of_a_budget(ticking_clock):
     )
 
 
+def test_decay_goes_on_by_the_clock_after_an_interruption(ticking_clock):
+    trainer, rates = Trainer(), Rates()
+    decay = LearningRateDecay(0, 1000, 1.0, seconds=10.0, used=30.0)
+    fit(trainer, [decay, rates], 9)
+    np.testing.assert_allclose(
+        [rate for rate, _ in rates.seen], 0.5 * (1 - np.arange(31, 40) / 40)
+    )
+
+
 def test_deadline_stops_inside_an_epoch(ticking_clock):
     trainer = Trainer()
     fit(trainer, [Deadline(4.0)], steps=10, epochs=3)
