@@ -467,14 +467,15 @@ class GenerationConfig(_Section):
         "Most Gaussians per class in the mixture of `--latents encoded`; small "
         "classes get fewer.",
         minimum=1,
-        maximum=10_000,
+        maximum=2_000,
     )
+    # Half precision, in which their bounds are kept, hardly tells more apart.
     mixture_centres: int = option(
         500,
         "Most centres per class that these Gaussians divide among them, one "
         "each at least; small classes get fewer.",
         minimum=1,
-        maximum=10_000,
+        maximum=2_000,
     )
     latent_confidence: float = option(
         0.0,

@@ -171,6 +171,7 @@ def _run(arguments, argv):
     with quiet_import():
         from gdd_keras.data import load_dataset
         from gdd_keras.evaluation.benchmark import Benchmark
+        from gdd_keras.evaluation.benchmark import check_quality
         from gdd_keras.evaluation.benchmark import plan_rows
         from gdd_keras.evaluation.protocols import check_origin
         from gdd_keras.evaluation.results import Results
@@ -191,13 +192,17 @@ def _run(arguments, argv):
     # A wrong network should not show only after the data was decoded.
     for _, metadata in models.values():
         _check_networks(
-            networks, metadata["image_shape"], metadata["num_classes"]
+            networks, ipcs, metadata["image_shape"], metadata["num_classes"]
         )
     dataset = load_dataset(config.data, config.run.seed)
     if not models:
-        _check_networks(networks, dataset.image_shape, dataset.num_classes)
+        _check_networks(
+            networks, ipcs, dataset.image_shape, dataset.num_classes
+        )
     for directory, metadata in models.values():
         check_origin(directory, metadata, dataset)
+    if arguments.quality:
+        check_quality(dataset, arguments.split)
     _check_memory(arguments, baselines, protocols, ipcs, settings, dataset)
     generators = {
         name: load_generator(path) for name, (path, _) in models.items()
@@ -316,6 +321,7 @@ def _check_held_out(models, config):
 def _check_memory(arguments, baselines, protocols, ipcs, settings, dataset):
     """Raises `InputError` for rows that there is no memory for."""
     from gdd_keras.evaluation.baselines import num_candidates
+    from gdd_keras.evaluation.benchmark import AUDIT_ROWS
 
     shape, num_classes = dataset.image_shape, dataset.num_classes
     selections = set(arguments.selection)
@@ -342,14 +348,22 @@ def _check_memory(arguments, baselines, protocols, ipcs, settings, dataset):
             "Leave `--quality`, `--audit`, `--full-size`, and baselines and "
             "selections that look at real images out.",
         )
+    if arguments.audit:
+        rows = min(len(dataset.train), AUDIT_ROWS)
+        # Bytes, float32, and what says whether all of them are finite.
+        check_memory(
+            6 * rows * math.prod(shape),
+            f"The pixels of {rows:,} training images, to be compared with,",
+            "Leave `--audit` out.",
+        )
 
 
-def _check_networks(networks, image_shape, num_classes):
-    """Raises `InputError` for a network that cannot be built."""
-    from gdd_keras.networks import check_network
+def _check_networks(networks, ipcs, image_shape, num_classes):
+    """Raises `InputError` for a network that cannot be built or trained."""
+    from gdd_keras.feasibility import check_scoring
 
     for network in networks:
-        check_network("network", network, image_shape, num_classes)
+        check_scoring(network, max(ipcs), image_shape, num_classes)
 
 
 def _command(argv):

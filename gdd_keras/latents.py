@@ -147,7 +147,9 @@ def fit_latent_mixture(
             mixture.num_centres,
         )
         for table, values in zip(tables, fitted, strict=True):
-            table.append(values)
+            # The factors of all classes together may be large.
+            is_large = values.ndim == 3
+            table.append(values.astype(np.float32) if is_large else values)
     mixture.assign(*map(np.stack, tables))
 
 

@@ -674,6 +674,7 @@ def test_choices_of_generated_images_need_some(capsys, arguments, message):
         ),
         (2**17, ("--quality",), "as the training split has, twice, must fit"),
         (2**17, ("--full-size",), "Leave `--quality`, `--audit`, `--full-size"),
+        (4 * 10**5, ("--audit",), "training images, to be compared with, must"),
     ],
 )
 def test_real_images_fit_into_the_memory(
@@ -685,6 +686,8 @@ def test_real_images_fit_into_the_memory(
     dataset = load_dataset(DataConfig(), 0)
     monkeypatch.setattr("gdd_keras.data.load_dataset", lambda *_: dataset)
     monkeypatch.setattr(memory, "total_memory", lambda: total)
+    # The network that scores needs more than any of these.
+    monkeypatch.setattr("gdd_keras.feasibility.check_memory", lambda *_: None)
     assert message in refused(capsys, "--model", model, *arguments)
     assert run("--model", model) == 0
 
@@ -698,6 +701,13 @@ def test_condensed_images_fit_into_the_memory(
     assert "A step of condensed images (ipc=1 of 8 x 8 pixels)" in error
     assert planned == []
     assert run(*arguments, "typical") == 0
+
+
+def test_networks_fit_into_the_memory(model, planned, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "total_memory", lambda: 2**22)
+    assert run("--model", model, "--ipc", 1) == 0
+    error = refused(capsys, "--model", model, "--ipc", 1, 50)
+    assert "(network=convnet3) and a batch of its images (ipc=50, im" in error
 
 
 def test_nothing_to_score(capsys):

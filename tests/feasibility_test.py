@@ -51,6 +51,36 @@ def test_what_no_training_would_survive(settings, message, monkeypatch):
         check_training(config, SHAPE, 10)
 
 
+@pytest.mark.parametrize(
+    ("settings", "shape", "gigabytes", "message"),
+    [
+        # The networks of stage 1 need 7.3, the pool's 3.4 beside them.
+        ({}, (192, 192, 3), 9, r"The networks .*batch_size=64, image_size=192"),
+        ({"distill_steps": 0, "num_seeds": 0}, (192, 192, 3), 9, None),
+        (
+            {"batch_size": 8, "ipc": 50},
+            (192, 192, 3),
+            9,
+            r"The network that scores \(network=convnet3\) .*ipc=50",
+        ),
+        ({"batch_size": 8, "ipc": 50, "num_seeds": 0}, (192, 192, 3), 9, None),
+        # 10 classes of 20 triangles of eight million numbers, several times.
+        ({"latent_dim": 4096}, SHAPE, 16, r"The mixture .*latent_dim=4096"),
+        ({"latent_dim": 4096, "latents": "normal"}, SHAPE, 16, None),
+    ],
+)
+def test_what_does_not_fit_hours_later(
+    settings, shape, gigabytes, message, monkeypatch
+):
+    monkeypatch.setattr(memory, "total_memory", lambda: gigabytes * 2**30)
+    config = make_config("compact", **settings)
+    if message is None:
+        check_training(config, shape, 10)
+        return
+    with pytest.raises(InputError, match=message):
+        check_training(config, shape, 10)
+
+
 def test_a_network_that_does_not_score_is_not_looked_at():
     config = make_config("tiny", network="nosuch", num_seeds=0)
     check_training(config, SHAPE, 10)

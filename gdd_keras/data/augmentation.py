@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-__all__ = ["SALTS", "augment", "siamese_strategy"]
+__all__ = ["augment", "siamese_strategy"]
 
 # Of the image's side; 4 pixels of 32, as in the literature.
 _SHIFT_FRACTION = 0.125
@@ -14,8 +14,8 @@ _CUTOUT_FRACTION = 0.5
 _SCALE = 1.2
 _ROTATION = math.radians(15.0)
 
-# The draws of seed `(a, b)` use `(a, b)` to `(a, b + SALTS - 1)`.
-SALTS = 16
+# How many seeds of TensorFlow the draws of one augmentation take.
+_SALTS = 16
 
 
 def augment(images, strategy, seed, shared=False, rows=None):
@@ -37,8 +37,7 @@ def augment(images, strategy, seed, shared=False, rows=None):
     Args:
         images: float32 `(batch, height, width, channels)` in [-1, 1].
         strategy: `"none"` or one of the above.
-        seed: Integer tensor `(2,)`; seeds that should be independent lie
-            `SALTS` apart in the second number.
+        seed: Integer tensor `(2,)`. Different seeds have independent draws.
         shared: Whether all images get one and the same draw.
         rows: `(count, indices)` where the images are these rows of a batch of
             `count` images, to get the draws that they would get there; see
@@ -54,6 +53,9 @@ def augment(images, strategy, seed, shared=False, rows=None):
     draws = 1 if shared else rows or tf.shape(images)[0]
     if strategy == "none":
         return images
+    # Steps count up by one; their draws must not share seeds.
+    seed = tf.convert_to_tensor(seed)
+    seed *= tf.constant([1, _SALTS], seed.dtype)
     if strategy == "crop":
         return _shift(images, seed, draws)
     if strategy == "color_crop":

@@ -30,13 +30,13 @@ from gdd_keras.evaluation.sources import first_real_images
 from gdd_keras.evaluation.sources import generated_set
 from gdd_keras.selection import check_size
 
-__all__ = ["Benchmark", "Row", "plan_rows"]
+__all__ = ["AUDIT_ROWS", "Benchmark", "Row", "check_quality", "plan_rows"]
 
 _NEIGHBOURS = 5
 _QUALITY_IMAGES = 5000
 _AUDIT_IMAGES = 2000
 # Beyond it the features of the training images would fill the memory.
-_AUDIT_ROWS = 60_000
+AUDIT_ROWS = 60_000
 _UNSEEN = "unseen"
 _GRID_COLUMNS = 10
 _GRID_ROWS = 20
@@ -132,6 +132,29 @@ def plan_rows(
         for name in whole
     ]
     return rows
+
+
+def check_quality(dataset, split):
+    """Refuses a comparison of fewer images than an image has neighbours.
+
+    Args:
+        dataset: `Dataset`.
+        split: Split that generated images are compared with.
+
+    Raises:
+        InputError: If it or the training split has too few images.
+    """
+    counts = {
+        "train": len(dataset.train),
+        split: len(pick_split(dataset, split)),
+    }
+    if min(counts.values()) <= _NEIGHBOURS:
+        raise InputError(
+            f"`--quality` needs more than {_NEIGHBOURS} images of each split "
+            "that it looks at. Received: "
+            f"{', '.join(f'{n} of {name}' for name, n in counts.items())}. "
+            "Leave it out."
+        )
 
 
 class Benchmark:
@@ -497,7 +520,7 @@ def _title(row):
     return ", ".join([*parts, row.network])
 
 
-def _thinned(images, count=_AUDIT_ROWS, seed=0):
+def _thinned(images, count=AUDIT_ROWS, seed=0):
     """Returns at most `count` images, drawn at random, in order."""
     rows = np.random.default_rng(seed).permutation(len(images))[:count]
     return images[np.sort(rows)]

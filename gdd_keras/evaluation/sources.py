@@ -28,6 +28,7 @@ __all__ = [
     "MAX_BATCH_SIZE",
     "RealStream",
     "SoftLabelled",
+    "UnexportedGenerator",
     "balanced_batch_size",
     "first_real_images",
     "generated_set",
@@ -90,6 +91,19 @@ class GeneratorStream:
 
     def num_distinct(self, epochs):
         return epochs * self.images_per_epoch
+
+
+class UnexportedGenerator:
+    """The images that an export of a generator would give.
+
+    Args:
+        generator: Keras generator of `[latents, one_hot_labels]`.
+        label_mixing: See `gdd_keras.sampling.mixed_labels`.
+    """
+
+    def __init__(self, generator, label_mixing):
+        self.draw = image_drawer(generator, label_mixing)
+        self.num_classes = generator.inputs[1].shape[-1]
 
 
 class RealStream:

@@ -8,21 +8,13 @@ import tensorflow as tf
 from gdd_keras.config import RunError
 from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.evaluation.sources import GeneratorStream
-from gdd_keras.sampling import image_drawer
+from gdd_keras.evaluation.sources import UnexportedGenerator
 from gdd_keras.strategy import scalar
 
 __all__ = ["HeldOutAccuracy", "MONITOR_UPDATES"]
 
 # Enough to rank generators, a tenth of a score's minutes.
 MONITOR_UPDATES = 300
-
-
-class _AveragedGenerator:
-    """The images that an export of the moving average would give now."""
-
-    def __init__(self, trainer, label_mixing):
-        self.draw = image_drawer(trainer.deployed_generator, label_mixing)
-        self.num_classes = trainer.num_classes
 
 
 class HeldOutAccuracy(keras.callbacks.Callback):
@@ -72,7 +64,10 @@ class HeldOutAccuracy(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         source = GeneratorStream(
-            _AveragedGenerator(self.model, self.label_mixing), self.config.ipc
+            UnexportedGenerator(
+                self.model.deployed_generator, self.label_mixing
+            ),
+            self.config.ipc,
         )
         steps_per_epoch = -(-source.images_per_epoch // source.batch_size)
         epochs = -(-self.updates // steps_per_epoch)

@@ -50,7 +50,9 @@ class LatentMixture(layers.Layer):
         num_centres=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Whatever the policy of the process: bfloat16 would round draws into
+        # those of other centres.
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.num_classes = num_classes
         self.num_components = num_components
         self.latent_dim = latent_dim

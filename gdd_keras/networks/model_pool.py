@@ -30,13 +30,19 @@ def check_pool(names, local_layers, image_shape, num_classes):
         image_shape: `(height, width, channels)`.
         num_classes: Number of classes.
 
+    Returns:
+        List of the networks, each once, as `check_network` gives them.
+
     Raises:
         InputError: If a network or a layer does not exist.
     """
     layers = _layers_of_all(tuple(names), tuple(local_layers))
+    networks = {}
     for name, layer in dict.fromkeys(zip(names, layers, strict=True)):
         network = check_network("pool", name, image_shape, num_classes)
         feature_extractor(network, [layer])
+        networks[name] = network
+    return list(networks.values())
 
 
 def _layers_of_all(names, local_layers):

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from gdd_keras.config import checked_integer
-from gdd_keras.data.augmentation import SALTS
 from gdd_keras.data.augmentation import augment
 from gdd_keras.data.augmentation import siamese_strategy
 from gdd_keras.data.pipeline import scale_images
@@ -128,7 +127,7 @@ class ClassMeanMatcher:
 
     @tf.function(autograph=False)
     def _train_step(self, images, step):
-        salt = tf.stack([tf.constant(self._seed, tf.int32), step * SALTS])
+        salt = tf.stack([tf.constant(self._seed, tf.int32), step])
 
         def features(images):
             images = augment(images, self._strategy, salt, shared=True)

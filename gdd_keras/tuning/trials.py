@@ -21,7 +21,9 @@ from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.config import make_config
 from gdd_keras.data import load_dataset
-from gdd_keras.evaluation import evaluate_generator
+from gdd_keras.evaluation.protocols import evaluate_source
+from gdd_keras.evaluation.sources import GeneratorStream
+from gdd_keras.evaluation.sources import UnexportedGenerator
 from gdd_keras.files import storage_problem
 from gdd_keras.latents import fitted_generator
 from gdd_keras.monitoring import hyperparameters
@@ -189,8 +191,9 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             # A trial has no export that could give others.
             eval_labels="hard",
         )
-        scores = evaluate_generator(
-            generator,
+        drawn = UnexportedGenerator(generator, config.generation.label_mixing)
+        scores = evaluate_source(
+            GeneratorStream(drawn, settings.ipc),
             self.dataset,
             settings,
             seed=config.run.seed + first_seed,

@@ -205,7 +205,24 @@ def operate(name, images, seed=SEED, draws=None):
     """Applies one operation, each image by its own draw."""
     operation = getattr(augmentation, name)
     draws = len(images) if draws is None else draws
-    return operation(tf.constant(images), seed, draws).numpy()
+    # As `augment` calls it.
+    return operation(tf.constant(images), seed * [1, 16], draws).numpy()
+
+
+def test_draws_of_neighbouring_seeds_are_independent():
+    """Once the column shifts of a step were the row shifts of the next one."""
+    ramp = np.linspace(-1, 1, 16, dtype="float32")
+    rows = np.tile(ramp[:, None, None], (200, 1, 16, 1))
+    columns = np.swapaxes(rows, 1, 2)
+
+    def shifts(images, number):
+        seed = tf.constant([3, number])
+        return augment(images, "crop", seed).numpy()[:, 8, 8, 0]
+
+    for number in (0, 1, 7):
+        pair = shifts(columns, number), shifts(rows, number + 1)
+        # The deviation of a correlation of 200 pairs is 0.07.
+        assert abs(np.corrcoef(pair)[0, 1]) < 0.3
 
 
 def halves(batch=30, side=16):

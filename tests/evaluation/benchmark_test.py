@@ -604,6 +604,18 @@ def test_quality(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
     assert [q["reference_weights"] for q in quality] == ["pixels"] * 6
 
 
+def test_quality_needs_more_images_than_neighbours(toy_dataset):
+    benchmark.check_quality(toy_dataset, "test")
+    images, labels = toy_dataset.test.images, toy_dataset.test.labels
+    few = dataclasses.replace(
+        toy_dataset.test, images=images[:5], labels=labels[:5]
+    )
+    dataset = dataclasses.replace(toy_dataset, test=few)
+    message = "more than 5 images .* Received: 30 of train, 5 of test. Leave"
+    with pytest.raises(InputError, match=message):
+        benchmark.check_quality(dataset, "test")
+
+
 def test_audit(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
     calls = []
 

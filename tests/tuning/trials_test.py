@@ -10,6 +10,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.config import TuningConfig
 from gdd_keras.config import make_config
+from gdd_keras.evaluation import sources
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.tuning import trials
 from gdd_keras.tuning.directory import open_search
@@ -106,6 +107,23 @@ def test_trials_share_stage_1(search, dataset, monkeypatch, capfd):
             assert config["matching"]["omega_l"] == trial.values["omega_l"]
             # Finished trials take no room.
             assert not (folder / "checkpoints").exists()
+
+
+def test_trials_mix_labels_as_the_export_does(
+    config, stage_1, dataset, tmp_path, monkeypatch
+):
+    mixed = make_config(base=config, label_mixing=0.25)
+    search = open_in(tmp_path / "search", mixed, {"omega_l": (0.0,)})
+    shutil.copytree(stage_1, search.stage_1)
+    draw, seen = sources.image_drawer, []
+
+    def image_drawer(generator, label_mixing):
+        seen.append(label_mixing)
+        return draw(generator, label_mixing)
+
+    monkeypatch.setattr(sources, "image_drawer", image_drawer)
+    (trial,) = run(search, dataset, monkeypatch)
+    assert trial.status == "COMPLETED" and seen == [0.25]
 
 
 def test_hyperband_continues_from_its_checkpoint(search, dataset, monkeypatch):
