@@ -705,9 +705,10 @@ def test_condensed_images_fit_into_the_memory(
 
 def test_networks_fit_into_the_memory(model, planned, capsys, monkeypatch):
     monkeypatch.setattr(memory, "total_memory", lambda: 2**22)
-    assert run("--model", model, "--ipc", 1) == 0
-    error = refused(capsys, "--model", model, "--ipc", 1, 50)
+    arguments = ("--model", model, "--network", "convnet3", "--ipc", 1)
+    error = refused(capsys, *arguments, 50)
     assert "(network=convnet3) and a batch of its images (ipc=50, im" in error
+    assert run(*arguments) == 0
 
 
 def test_nothing_to_score(capsys):
