@@ -534,7 +534,7 @@ class LabellerConfig(_Section):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig(_Section):
-    """How a generator is scored (METHOD: stream and fixed)."""
+    """How a generator is scored: the protocols `stream` and `fixed`."""
 
     protocol: str = option(
         "stream",

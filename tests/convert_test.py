@@ -1,8 +1,8 @@
 import pathlib
 import re
+import resource
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -88,10 +88,11 @@ def test_full_disk(tiny_saved_model, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_command(tiny_saved_model, tmp_path):
-    started = time.monotonic()
     command = [sys.executable, "-m", "gdd_keras.convert"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True)
-    assert time.monotonic() - started < 1.5
+    # TensorFlow alone takes several seconds.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1.5
     assert shown.returncode == 0 and "--weights" in shown.stdout
     folder = tmp_path / "onnx"
     done = subprocess.run(

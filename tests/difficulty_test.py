@@ -1,7 +1,6 @@
 import json
 import pathlib
 import shutil
-import time
 import types
 
 import keras
@@ -322,17 +321,16 @@ def test_the_time_is_that_of_all_steps_and_batches(monkeypatch):
     def judged(draw, judges, numbers, label):
         assert len(judges.beginners) == 3
         sizes.append(len(numbers))
-        time.sleep(0.1)
+        now.append(now[-1] + 0.1)
 
+    now = [0.0]
+    monkeypatch.setattr(difficulty.time, "monotonic", lambda: now[-1])
     monkeypatch.setattr(difficulty, "_judged", judged)
     dataset = load_dataset(DataConfig())
-    started = time.monotonic()
     seconds = time_hard_draws(dataset, one_pixel(), NOISE_DIM)
-    elapsed = time.monotonic() - started
     # Three beginners of 1000 epochs, two batches of each of ten classes, and
-    # to build each beginner as long as this took.
-    expected = 3 * 1000 * 0.002 + 20 * 0.1 + 3 * elapsed
-    assert seconds == pytest.approx(expected, abs=0.5)
+    # to build each beginner as long as all of this took.
+    assert seconds == pytest.approx(3 * 1000 * 0.002 + 20 * 0.1 + 3 * 0.2)
     assert sizes == [500, 500]
 
 

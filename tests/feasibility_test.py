@@ -10,7 +10,8 @@ from gdd_keras.networks import outline
 SHAPE = (32, 32, 3)
 
 
-def test_usual_settings_pass():
+def test_usual_settings_pass(monkeypatch):
+    monkeypatch.setattr(memory, "total_memory", lambda: 16 * 2**30)
     for preset in ("tiny", "compact", "paper"):
         check_training(make_config(preset), SHAPE, 10)
 

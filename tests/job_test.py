@@ -22,8 +22,12 @@ from gdd_keras.job import distill_dataset
 from gdd_keras.job import estimate_cost
 from gdd_keras.labeller import soft_labeller
 from gdd_keras.labeller import train_labeller
+from gdd_keras.latents import fitted_generator
 from gdd_keras.metadata import record_scores
 from gdd_keras.run_directory import RunDirectory
+from gdd_keras.sampling import image_drawer
+from gdd_keras.training import build_stages
+from gdd_keras.training import restore_trained
 
 pytestmark = [
     pytest.mark.slow,
@@ -106,12 +110,24 @@ def test_metadata(finished, toy_dataset, config):
     assert score == finished[1].summary
 
 
-def test_export_is_the_averaged_generator(finished):
-    generator = load_generator(finished[1].export)
-    images = generator.generate([0, 1, 2], seed=1)
+def test_export_is_the_averaged_generator(finished, config, toy_dataset):
+    images = load_generator(finished[1].export).generate([0, 1, 2], seed=1)
     assert images.shape == (3, 8, 8, 1)
     assert images.dtype == np.uint8
-    assert images.std() > 0
+    # The last checkpoint once more, with the average and without.
+    stage, _ = build_stages(config, toy_dataset)
+    trainer = stage.trainer
+    restore_trained(trainer, finished[0])
+
+    def drawn():
+        fitted = fitted_generator(trainer, toy_dataset.train, config)
+        draw = image_drawer(fitted, config.generation.label_mixing)
+        numbers = tf.constant(1, tf.int64), tf.constant(0, tf.int64)
+        return draw(tf.constant([0, 1, 2]), *numbers).numpy().astype(int)
+
+    np.testing.assert_allclose(images, drawn(), atol=1)
+    trainer.averaged_generator.set_weights(trainer.generator.get_weights())
+    assert np.abs(images - drawn()).max() > 1
 
 
 def test_finished_job_returns_at_once(finished, config, monkeypatch, capsys):

@@ -364,11 +364,17 @@ def test_without_an_encoder_nothing_happens():
 
 def test_fitted_generator_follows_the_config():
     trainer, split = make(), make_split()
-    config = make_config("tiny", seed=3, latent_confidence=0.0)
+    fit_latent_mixture(trainer, split, seed=3)
+    of_all_images = tables(trainer)
+    rows = np.arange(len(split))
+    _, believed = encode(trainer, split, rows, np.random.default_rng(3))
+    confidence = float(np.median(believed))
+    config = make_config("tiny", seed=3, latent_confidence=confidence)
     assert fitted_generator(trainer, split, config) is (
         trainer.deployed_generator
     )
     got = tables(trainer)
-    fit_latent_mixture(trainer, split, seed=3, confidence=0.0)
+    assert any((a != b).any() for a, b in zip(got, of_all_images, strict=True))
+    fit_latent_mixture(trainer, split, seed=3, confidence=confidence)
     for table, other in zip(got, tables(trainer), strict=True):
         np.testing.assert_array_equal(table, other)

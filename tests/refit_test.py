@@ -98,6 +98,8 @@ def test_same_settings_make_the_same_export(run, tmp_path, capsys):
 
 def test_printed_command_runs(run, capsys):
     assert main(["--run", "run", "--label-mixing", "0.5"]) == 0
+    metadata = read_metadata("saved_models/digits/2")
+    assert metadata["label_mixing"] == 0.5
     command = capsys.readouterr().out.split("next\n  ")[1]
     words = command.split()
     assert words[:3] == ["python", "-m", "gdd_keras.evaluate"]

@@ -433,14 +433,14 @@ def test_plain_gan_has_no_work_in_its_pool(config, toy_dataset):
     assert both == [plain + 3 * one_pass] * 2
 
 
-def test_jit(config, toy_dataset):
+def test_jit(config, toy_dataset, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [])
     compiled = {
         jit: build_stages(make_config(base=config, jit=jit), toy_dataset)[
             0
         ].trainer.jit_compile
         for jit in ("auto", "on", "off")
     }
-    # No GPU here.
     assert compiled == {"auto": False, "on": True, "off": False}
 
 
@@ -535,6 +535,12 @@ def test_config_reaches_the_trainers(config, toy_dataset):
         "distill_learning_rate": 0.125,
         "distill_discriminator_learning_rate": 0.0625,
         "pool_learning_rate": 0.75,
+        "pool_train_steps": 2,
+        "elbo_weight": 0.7,
+        "pixel_variance": 0.2,
+        "gradient_penalty_every": 3,
+        "drawn_share": 0.25,
+        "distill_encoder": False,
     }
     stages = build_stages(make_config(base=config, **values), toy_dataset)
     for stage in stages:
@@ -542,6 +548,8 @@ def test_config_reaches_the_trainers(config, toy_dataset):
         assert trainer.adversarial_loss == "wgan_gp"
         assert trainer.auxiliary_weight == 0.3
         assert trainer.gradient_penalty_weight == 7.0
+        assert trainer.gradient_penalty_every == 3
+        assert (trainer.elbo_weight, trainer.pixel_variance) == (0.7, 0.2)
         assert trainer.ema_decay == 0.5
         assert trainer.augmentation == toy_dataset.augmentation
         assert trainer.seed == 11
@@ -562,6 +570,10 @@ def test_config_reaches_the_trainers(config, toy_dataset):
     assert (distiller.omega_g, distiller.omega_l) == (0.2, 0.1)
     assert distiller.matching_reduction == "sum"
     assert distiller.matching_augmentation == "color_crop"
+    assert distiller.drawn_share == 0.25
+    assert [stage.trainer.trains_encoder for stage in stages] == [True, False]
+    batch = next(iter(stages[1].batches(0)))
+    assert batch["pool_images"].shape[0] == 2
     for optimizer in distiller.pool.optimizers:
         assert float(optimizer.learning_rate) == 0.75
 

@@ -42,7 +42,8 @@ dataset = generator.as_dataset(ipc=100, batch_size=100)"""
 _INTENDED = """\
 Training images for classifiers of this data set, as many as wanted, where the
 real images cannot be stored or sent along. Also as a starting point for work on
-dataset distillation: the figures above can be repeated with their commands."""
+dataset distillation: the figures above can be repeated with their commands,
+whose paths are those of the machine that ran them."""
 
 _HARD_DRAWS = """\
 - Hard images are favoured, to teach more: draws are not distributed as real
@@ -189,11 +190,14 @@ def _recipe(metadata):
             "labeller_steps", reweighted_from.get("labeller_steps")
         )
         commands.append(reweight)
-    return [
-        fenced("\n".join(map(" ".join, commands)), "sh"),
-        "`metadata.json` beside this card has all settings. A time budget "
-        "fits fewer or more steps on another machine.",
-    ]
+    notes = ["`metadata.json` beside this card has all settings."]
+    if reweighted_from:
+        notes.append("The minutes are those of the first command.")
+    if _has_budget(config):
+        notes.append(
+            "A time budget fits fewer or more steps on another machine."
+        )
+    return [fenced("\n".join(map(" ".join, commands)), "sh"), " ".join(notes)]
 
 
 def _flag(name, value):

@@ -1,6 +1,7 @@
 """The first paragraph: what the figures say, no more."""
 
 import math
+import re
 
 from gdd_keras.reporting import captions
 from gdd_keras.reporting.accuracy import find_full
@@ -21,7 +22,10 @@ def dataset_line(dataset):
     Returns:
         Markdown.
     """
-    parts = [f"Data: {escape(dataset.get('source') or dataset['name'])}"]
+    source = dataset.get("source") or dataset["name"]
+    # A data set of TFDS is the same one in any folder.
+    source = re.sub(r"^(TFDS \S+) in .*", r"\1", source)
+    parts = [f"Data: {escape(source)}"]
     if "image_shape" in dataset:
         shape = " x ".join(map(str, dataset["image_shape"]))
         parts.append(f"images of {shape}")

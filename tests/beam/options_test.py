@@ -34,7 +34,8 @@ def test_direct_runner_stays_pythons(runner):
 
 
 def test_job_servers_judge_their_own_flags():
-    make_pipeline("FlinkRunner", ["--parallelism=4"])
+    pipeline = make_pipeline("FlinkRunner", ["--parallelism=4"])
+    assert pipeline.options.get_all_options()["parallelism"] == 4
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ def summary():
     yield
     text = ", ".join(f"{kind}: {kills[kind]}" for kind in sorted(kills))
     print(f"\n{sum(kills.values())} kills ({text})")
+    # A command may come to its end before it is killed, but not each time.
+    if len(SEEDS) >= 10:
+        assert set(kills) == {*TRAINING_KINDS, "scoring", "shards"}
 
 
 @pytest.fixture(scope="module")

@@ -75,9 +75,7 @@ def test_what_is_trained_and_scored(
     assert seen == [(0, 20, "validation")]
 
 
-def test_label_mixing_is_that_of_the_export(
-    tmp_path, trainer, fit, toy_dataset, config
-):
+def test_labels_are_mixed(tmp_path, trainer, fit, toy_dataset, config):
     images = []
     for mixing in (0.0, 0.9):
         callback = HeldOutAccuracy(
