@@ -76,12 +76,29 @@ def add_config_flags(parser, sections=None, lists=(), classes=None):
         if hint is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options["type"] = field_parser(hint)
+            options["type"] = _text_parser(hint)
             # The kind of value reads better than the name said twice.
             options["metavar"] = _metavar(field, hint)
             if typing.get_origin(hint) is tuple or field.name in lists:
                 options["nargs"] = "+"
         groups[section].add_argument(flag, **options)
+
+
+def _text_parser(hint):
+    """Returns a function from a flag's text to the type of a field.
+
+    `none` unsets a number or a size that a config file sets.
+    """
+    parse = field_parser(hint)
+    if type(None) not in typing.get_args(hint) or parse is str:
+        return parse
+
+    def parse_or_none(text):
+        return None if text.lower() == "none" else parse(text)
+
+    # What argparse calls text that does not parse.
+    parse_or_none.__name__ = parse.__name__
+    return parse_or_none
 
 
 def add_model_flag(parser):

@@ -1169,6 +1169,10 @@ def _parse_size(text):
     return tuple(int(part) for part in text.lower().split("x"))
 
 
+# What argparse calls text that does not parse.
+_parse_size.__name__ = "number or HEIGHTxWIDTH"
+
+
 def _without_none(hint):
     """Returns `T` for the hint `T | None`, else the hint."""
     if isinstance(hint, types.UnionType):

@@ -13,6 +13,8 @@ from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.files import check_can_be_made
 from gdd_keras.files import next_version
+from gdd_keras.metadata import METADATA_NAME
+from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import adopted_progress
 from gdd_keras.run_directory import open_run
@@ -137,6 +139,7 @@ def _run(arguments):
     folder = pathlib.Path(arguments.saved_models) / dataset.name
     # Refuses a folder that holds something else before hours of training.
     next_version(folder)
+    _check_classes(folder, dataset)
     run = open_run(
         config,
         dataset.name,
@@ -162,6 +165,37 @@ def _run(arguments):
             allow_changed_data=arguments.allow_changed_data,
         )
     _print_last_screen(result)
+
+
+def _check_classes(folder, dataset):
+    """Refuses to add a version of other classes than the highest one has.
+
+    Of a folder's versions a server takes the highest, as `load_generator`
+    does, whoever asks.
+
+    Args:
+        folder: Parent of the versions.
+        dataset: `Dataset`.
+
+    Raises:
+        InputError: Saying what is there.
+    """
+    version = folder / str(next_version(folder) - 1)
+    if not (version / METADATA_NAME).is_file():
+        return
+    names = read_metadata(version)["class_names"]
+    if names == list(dataset.class_names):
+        return
+
+    def listed(names):
+        return ", ".join(map(str, names[:3])) + (", ..." if names[3:] else "")
+
+    raise InputError(
+        "Versions of a model must be of the same classes. Received: "
+        f"{version} of {len(names)} ({listed(names)}), {dataset.source} of "
+        f"{dataset.num_classes} ({listed(dataset.class_names)}). Choose "
+        "another `--saved-models`."
+    )
 
 
 def _check_export(run, folder):

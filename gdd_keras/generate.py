@@ -48,7 +48,7 @@ Of few images, typical ones teach a classifier more, and condensed ones most:
       --selection condensed --output digits_1
 
 Very large sets are written by several processes or machines with Apache Beam
-(pip install gdd-keras[beam]). With --runner, every option of Beam is taken:
+(pip install .[beam]). With --runner, every option of Beam is taken:
   python -m gdd_keras.generate --model saved_models/digits --ipc 100000 \\
       --format tfds --output big --runner DirectRunner \\
       --direct_num_workers 2 --direct_running_mode multi_processing"""

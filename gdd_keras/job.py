@@ -693,6 +693,11 @@ def _score(run, dataset, config, step, verbose):
     """Scores the export, each network once, on the test split."""
     # Only sets that come without any test images fall back.
     split = "test" if dataset.test is not None else "validation"
+    if verbose and split == "validation":
+        print(
+            f"{dataset.source} has no test images: scored by the held-out "
+            "ones, which flatter what was chosen by them."
+        )
 
     def keep(scores):
         run.save(scores=[dataclasses.asdict(score) for score in scores])

@@ -35,15 +35,18 @@ _LOCK = ".lock"
 _STAGE_1 = "cgan"
 _ADVICE = "Mend the file, or start over with `--fresh`."
 
+# Where the data are and how they are kept; their fingerprint says which.
+_STORAGE = ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout")
 # What makes a run another run; on which devices it trains does not.
 _RUN_SECTIONS = {
-    field.name: ("strategy",) if field.name == "run" else ()
-    for field in dataclasses.fields(Config)
+    **{field.name: () for field in dataclasses.fields(Config)},
+    "data": _STORAGE,
+    "run": ("strategy",),
 }
 _LABELLER = "labeller"
 # What stage 1 depends on, and what of it does not matter once it is over.
 _STAGE_1_SECTIONS = {
-    "data": ("data_dir", "cache_dir", "memory_limit_mb", "download_timeout"),
+    "data": _STORAGE,
     "networks": (),
     "cgan": ("cgan_steps", "decay_fraction"),
     # The seed alone: it says which images are held out, too.
@@ -296,7 +299,7 @@ def _check_extension(path, steps, config):
         raise InputError(
             "`--extend-stage-1` counts steps, not time. Received: "
             f"time_budget={config.run.time_budget:g}. Give `--cgan-steps`, "
-            "without `--time-budget`."
+            "and, where a config file sets it, `--time-budget none`."
         )
     if config.cgan.cgan_steps <= steps:
         raise InputError(

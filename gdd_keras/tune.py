@@ -184,7 +184,8 @@ def _check_config(config):
         raise InputError(
             "`--time-budget` has no meaning in a search, whose trials must "
             f"train equally long. Received: {config.run.time_budget:g}. Set "
-            "`--cgan-steps` and `--distill-steps`."
+            "`--cgan-steps` and `--distill-steps`, and, where a config file "
+            "sets it, `--time-budget none`."
         )
     if config.matching.distill_steps < 1:
         raise InputError(

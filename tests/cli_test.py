@@ -45,6 +45,18 @@ def test_given_flags_become_settings():
     }
 
 
+def test_none_unsets_what_a_config_file_may_set(capsys):
+    flags = ["--time-budget", "none", "--image-size", "None"]
+    assert parse(flags) == {"time_budget": None, "image_size": None}
+    # A folder may be called so.
+    assert parse(["--data-dir", "none"]) == {"data_dir": "none"}
+    with pytest.raises(SystemExit):
+        parse(["--image-size", "32x"])
+    assert "invalid number or HEIGHTxWIDTH value: '32x'" in (
+        capsys.readouterr().err
+    )
+
+
 def test_every_field_has_a_flag_with_its_default():
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter

@@ -258,6 +258,8 @@ def test_field_parsers():
     assert parsers["time_budget"]("0.5") == 0.5
     assert parsers["pool"]("convnet3") == "convnet3"
     assert parsers["data_dir"]("folder") == "folder"
+    # What argparse calls what does not parse.
+    assert parsers["image_size"].__name__ == "number or HEIGHTxWIDTH"
     for name, text in (("image_size", "big"), ("seed", "1.5")):
         with pytest.raises(ValueError, match="invalid literal"):
             parsers[name](text)

@@ -229,6 +229,23 @@ def test_second_call_after_the_export_is_gone(
     assert "saved_models/digits/1, which is not there any more. `pyth" in err
 
 
+def test_versions_are_of_the_same_classes(digits_flags, command, in_finished):
+    path = pathlib.Path("saved_models/digits/1/metadata.json")
+    text = path.read_text()
+    names = ["cat", "dog", "owl", "hen", *json.loads(text)["class_names"][4:]]
+    path.write_text(json.dumps({**json.loads(text), "class_names": names}))
+    try:
+        code, out, err = command(*digits_flags, "--fresh")
+    finally:
+        path.write_text(text)
+    assert (code, out) == (2, "")
+    assert (
+        "of the same classes. Received: saved_models/digits/1 of 10 (cat, "
+        "dog, owl, ...), digits of scikit-learn of 10 (0, 1, 2, ...). Choose "
+        "another `--saved-models`."
+    ) in err
+
+
 def test_config_file_replays(command, in_finished):
     before = entries(in_finished)
     code, out, _ = command("--config", "runs/digits/config.json", "--quiet")

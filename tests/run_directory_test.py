@@ -32,7 +32,9 @@ def test_numbering_and_continuing(tmp_path):
 
 
 def test_devices_do_not_make_another_run(tmp_path):
-    several = make_config(base=CONFIG, strategy="mirrored")
+    several = make_config(
+        base=CONFIG, strategy="mirrored", memory_limit_mb=7, data_dir="moved"
+    )
     assert opened(several, tmp_path) == "digits"
     assert opened(CONFIG, tmp_path) == "digits"
     run = open_run(several, "digits", run_dir=tmp_path / "digits")

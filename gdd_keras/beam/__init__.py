@@ -13,7 +13,7 @@ except ModuleNotFoundError as error:
         raise
     raise InputError(
         "Apache Beam must be installed to write with a runner. Received: no "
-        "module `apache_beam`. Install it with `pip install gdd-keras[beam]`."
+        "module `apache_beam`. Install it with `pip install .[beam]`."
     ) from error
 
 from gdd_keras.beam.options import make_pipeline

@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 from PIL import Image
+from PIL import ImageOps
 
 from gdd_keras.config import InputError
 from gdd_keras.data.raw import MAX_PIXELS
@@ -18,36 +19,44 @@ from gdd_keras.data.raw import RawData
 from gdd_keras.data.raw import RawSplit
 from gdd_keras.data.raw import files_identity
 from gdd_keras.data.raw import safe_name
+from gdd_keras.machine import usable_cores
 
 __all__ = ["open_image_folder"]
 
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+_SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"),
+)
 # Images that are not read, but must not be missed either.
 _OTHER_SUFFIXES = (
     *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".npy", ".pbm", ".pgm"),
     *(".ppm", ".svg", ".tga", ".tif", ".tiff"),
 )
 # The part to score on, the first that is there, as in sets of TFDS.
-_TEST_FOLDERS = ("test", "validation", "val")
+_TEST_FOLDERS = ("test", "validation", "valid", "val")
 # What Pillow decodes by itself: for some others it starts a program.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 _FILES_PER_CHUNK = 256
+# Each has a photograph of full size in memory.
+_MOST_THREADS = 8
+# EXIF's tag; above 4 the sides are swapped.
+_ORIENTATION = 0x0112
 
 
 def open_image_folder(path):
     """Opens `train/<class>/*` with an optional `test/`, or `<class>/*`.
 
-    Without `test/`, `validation/` or `val/` is the test part.
+    Without `test/`, `validation/`, `valid/` or `val/` is the test part.
 
     Classes are the folder names in sorted order. Reads the header of every
-    file, decodes none.
+    file, decodes none. Transparent pixels become white, and photographs stand
+    as their camera was held.
 
     Args:
         path: The folder.
 
     Returns:
-        `RawData`; its image size is the most common one.
+        `RawData`; its image size is that of most training images, or `None`.
 
     Raises:
         InputError: If the folder does not hold images of two or more classes,
@@ -88,6 +97,8 @@ def open_image_folder(path):
     }
     every_file = [file for rows in listed.values() for file, _ in rows]
     sizes, channels = _headers(every_file)
+    train_sizes = sizes[: len(listed["train"])]
+    size, count = collections.Counter(train_sizes).most_common(1)[0]
     raw_splits = {
         name: RawSplit(len(rows), functools.partial(_read, rows, channels))
         for name, rows in listed.items()
@@ -96,7 +107,8 @@ def open_image_folder(path):
         name=safe_name(path.name),
         source=f"folder {path}",
         identity=files_identity(path, every_file),
-        image_size=sizes.most_common(1)[0][0],
+        # Of photographs of many sizes none is the one to squash all to.
+        image_size=size if 2 * count > len(train_sizes) else None,
         channels=channels,
         class_names=class_names,
         train=raw_splits["train"],
@@ -114,6 +126,12 @@ def _files_by_class(folder, root):
         files[entry.name] = []
         for file in _entries(entry):
             suffix = file.suffix.lower()
+            if file.is_dir() and _holds_images(file):
+                raise InputError(
+                    "Images must lie in the folder of their class itself. "
+                    f"Received: {file}, a folder of images in it. Move them "
+                    "up, or the folder away."
+                )
             if suffix in _OTHER_SUFFIXES:
                 raise InputError(
                     f"Images must be files of {', '.join(_SUFFIXES)}. "
@@ -129,6 +147,10 @@ def _files_by_class(folder, root):
                 "Add images or remove the folder."
             )
     return files
+
+
+def _holds_images(folder):
+    return any(file.suffix.lower() in _SUFFIXES for file in _entries(folder))
 
 
 def _entries(folder):
@@ -184,13 +206,13 @@ def _test_files(folder, class_names, root):
 
 
 def _headers(files):
-    """Returns a `Counter` of `(height, width)` and the one channel count."""
-    sizes = collections.Counter()
+    """Returns the `(height, width)` of each and the one channel count."""
+    sizes = []
     first_with = {}
     with _quiet_pillow():
         for file in files:
             with _opened(file) as image:
-                sizes[image.size[::-1]] += 1
+                sizes.append(_upright_size(image))
                 channels = 1 if image.mode in _GREY_MODES else 3
             first_with.setdefault(channels, file)
     if len(first_with) > 1:
@@ -200,6 +222,15 @@ def _headers(files):
             "kind to the other."
         )
     return sizes, next(iter(first_with))
+
+
+def _upright_size(image):
+    """Returns `(height, width)` as `_decode` gives them."""
+    width, height = image.size
+    # To ask a PNG would decode it; a camera writes JPEG.
+    if image.format == "JPEG" and image.getexif().get(_ORIENTATION, 1) > 4:
+        return width, height
+    return height, width
 
 
 @contextlib.contextmanager
@@ -250,7 +281,7 @@ def _read(rows, channels, fit):
         # Fitted here, so that only small images wait in memory.
         return fit(_decode(row[0], channels)[None])[0]
 
-    workers = os.cpu_count() or 1
+    workers = min(usable_cores(), _MOST_THREADS)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(rows), _FILES_PER_CHUNK):
             chunk = rows[start : start + _FILES_PER_CHUNK]
@@ -260,9 +291,16 @@ def _read(rows, channels, fit):
 
 
 def _decode(file, channels):
-    """Returns uint8 `(height, width, channels)`; alpha is dropped."""
+    """Returns uint8 `(height, width, channels)`, upright, on white."""
     with _opened(file) as image:
         try:
+            if image.format == "JPEG":
+                image = ImageOps.exif_transpose(image)
+            if image.has_transparency_data and image.mode[0] != "I":
+                # A drawing may be all black, and its shape in alpha alone.
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
             if image.mode.startswith("I"):
                 # Sixteen bits: Pillow's own conversion would clip them.
                 levels = np.asarray(image).astype(np.float64) / 257

@@ -113,7 +113,8 @@ def open_raw(config):
 def _open(config):
     """Returns the `RawData` of whatever kind of data a config names."""
     name = config.dataset
-    path = pathlib.Path(name).expanduser()
+    # `pathlib` raises where there is no such home.
+    path = pathlib.Path(os.path.expanduser(name))
     if name == "digits":
         return open_digits()
     if path.is_dir():

@@ -159,6 +159,9 @@ def _whole_array(path, key):
 def _names_or_labels(path, key, kinds, expected):
     """Returns an array `(n,)` of some kinds of NumPy, whole."""
     shape, _, dtype = _header(path, key)
+    if len(shape) == 2 and shape[1] == 1:
+        # As Keras loads CIFAR-10.
+        shape = shape[:1]
     if len(shape) != 1 or dtype.kind not in kinds:
         raise InputError(
             f"{expected} Received: shape {shown(shape)}, dtype {dtype} in "
@@ -170,7 +173,7 @@ def _names_or_labels(path, key, kinds, expected):
             f"`{key}` must have at most {_MAX_LABEL_BYTES:,} bytes. Received: "
             f"{num_bytes:,} in {path}. Save shorter names, or integers."
         )
-    values = _whole_array(path, key)
+    values = _whole_array(path, key).reshape(shape)
     if dtype.kind == "S":
         return np.char.decode(values, "utf-8", "replace")
     return values
@@ -190,7 +193,7 @@ def _image_shape(path, key):
         raise InputError(
             f"`{key}` must have the shape (n, height, width) or (n, height, "
             f"width, 1 or 3). Received: {shape} in {path}. Put the channels "
-            "last."
+            "last, and leave transparency out: `images[..., :3]`."
         )
     if shape[1] * shape[2] > MAX_PIXELS:
         raise InputError(

@@ -13,7 +13,8 @@ def fit_images(images, size, method="resize"):
         images: uint8 `(n, height, width, channels)` with 1 or 3 channels.
         size: Target `(height, width)`.
         method: `resize` (bilinear, antialiased when it shrinks, aspect ratio
-            not kept), or `pad` (centred in zeros; shrinks like `resize`).
+            not kept), or `pad` (centred in zeros where both sides grow by
+            less than half, as from 28 to 32; else like `resize`).
 
     Returns:
         uint8 `(n, *size, channels)`.
@@ -24,7 +25,11 @@ def fit_images(images, size, method="resize"):
     ]
     if spare == [0, 0]:
         return images
-    if method == "pad" and min(spare) >= 0:
+    grows_little = all(
+        0 <= 2 * extra < old
+        for extra, old in zip(spare, images.shape[1:3], strict=True)
+    )
+    if method == "pad" and grows_little:
         margins = [(extra // 2, extra - extra // 2) for extra in spare]
         return np.pad(images, [(0, 0), *margins, (0, 0)])
     resized = np.empty((len(images), *size, images.shape[3]), np.uint8)

@@ -20,7 +20,7 @@ from gdd_keras.files import write_json
 __all__ = ["StoredImages", "store_images"]
 
 # Part of the cache's key: raise it when the pixels written would change.
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 _METADATA = "metadata.json"
 
 

@@ -145,8 +145,10 @@ def check_quality(dataset, split):
         InputError: If it or the training split has too few images.
     """
     counts = {
-        "train": len(dataset.train),
-        split: len(pick_split(dataset, split)),
+        name: len(dataset.splits[name])
+        for name in ("train", split)
+        # That there is none, `Benchmark` says.
+        if name in dataset.splits
     }
     if min(counts.values()) <= _NEIGHBOURS:
         raise InputError(

@@ -78,5 +78,5 @@ def test_beam_that_is_missing():
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: Apache Beam must be installed")
-    assert "`pip install gdd-keras[beam]`" in done.stderr
+    assert "`pip install .[beam]`" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -77,7 +77,7 @@ def test_both_layouts(make_folder, load, prefix):
     )
 
 
-@pytest.mark.parametrize("others", [("val",), ("validation", "val")])
+@pytest.mark.parametrize("others", [("val",), ("valid", "val")])
 def test_a_validation_folder_is_the_test_part(make_folder, load, others):
     files = two_classes("train/")
     for value, folder in enumerate(others, 200):
@@ -106,20 +106,70 @@ def test_other_formats(make_folder, load, suffix):
     )
 
 
-def test_most_common_size_wins_and_image_size_overrides(make_folder, load):
-    folder = make_folder(two_classes(**{"cat/big.png": grey(5, (30, 20))}))
+def test_size_of_most_training_images_wins_and_image_size_overrides(
+    make_folder, load
+):
+    tests = {f"test/cat/{i}.png": grey(i, (40, 30)) for i in range(20)}
+    files = two_classes("train/", **{"train/cat/big.png": grey(5, (30, 20))})
+    folder = make_folder({**files, **tests})
     dataset = load(folder)
     assert dataset.image_shape == (8, 10, 1)
     assert len(dataset.train) + len(dataset.validation) == 9
     assert load(folder, image_size=(16, 12)).image_shape == (16, 12, 1)
 
 
+def test_images_of_many_sizes_need_one(make_folder, load):
+    sizes = {f"cat/{i}.png": grey(i, (20, 10 + i)) for i in range(9)}
+    folder = make_folder(two_classes(**sizes))
+    with pytest.raises(InputError, match="`image_size` must be given for im"):
+        load(folder)
+    assert load(folder, image_size=(16, 12)).image_shape == (16, 12, 1)
+
+
+def test_photographs_stand_as_the_camera_was_held(make_folder, load):
+    """Top row white, stored lying on its side."""
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    folder = make_folder({f"{name}/0.png": colour(9) for name in "ab"})
+    for name in "ab":
+        (folder / name / "0.png").unlink()
+        for i, suffix in enumerate(("jpg", "jfif", "jpe")):
+            Image.fromarray(pixels).save(
+                folder / name / f"{i}.{suffix}", "JPEG", quality=95, exif=exif
+            )
+    images = load(folder).train.images
+    assert images.shape[1:] == (16, 8, 3)
+    assert len(images) > 2
+    assert images[:, 0].min() > 200 and images[:, 8:].max() < 40
+
+
+def test_transparent_pixels_are_white(make_folder, load):
+    """Once an icon, whose shape is in alpha alone, was black all over."""
+    for mode, black in (("RGBA", (0, 0, 0)), ("LA", (0,))):
+        folder = make_folder(two_classes())
+        for file in folder.glob("*/*.png"):
+            icon = Image.new(mode, (10, 8), (*black, 0))
+            icon.paste((*black, 255), (0, 0, 5, 8))
+            icon.save(file)
+        images = load(folder).train.images
+        assert images.shape[-1] == len(black)
+        assert (images[:, :, :5] == 0).all() and (images[:, :, 5:] == 255).all()
+
+
+def test_images_below_a_class_folder_are_not_missed(make_folder, load):
+    folder = make_folder(two_classes(**{"cat/more/1.png": grey()}))
+    with pytest.raises(InputError, match="of their class itself. .*cat/more"):
+        load(folder)
+
+
 def test_modes_become_grey_or_colour(make_folder, load):
     folder = make_folder({"a/1.png": colour(9), "b/1.jpg": colour(9)})
     palette = Image.new("P", (10, 8), 1)
     palette.putpalette([0, 0, 0, 9, 9, 9])
-    palette.save(folder / "a" / "palette.png", transparency=b"\x00\x80")
-    Image.new("RGBA", (10, 8), (9, 9, 9, 40)).save(folder / "b" / "alpha.png")
+    palette.save(folder / "a" / "palette.png", transparency=b"\x00\xff")
+    Image.new("RGBA", (10, 8), (9, 9, 9, 255)).save(folder / "b" / "alpha.png")
     Image.new("CMYK", (10, 8), (246, 246, 246, 0)).save(folder / "b" / "c.jpg")
     images = load(folder).train.images
     assert images.shape[1:] == (8, 10, 3)

@@ -152,6 +152,14 @@ def test_bad_arrays_are_explained(make_npz, load, arrays, message):
         load(make_npz(**arrays))
 
 
+def test_labels_may_be_a_column(make_npz, load):
+    """As Keras loads CIFAR-10."""
+    labels = np.arange(10) % 2
+    one = load(make_npz(labels=labels))
+    other = load(make_npz(labels=labels[:, None]))
+    np.testing.assert_array_equal(one.train.labels, other.train.labels)
+
+
 def test_damaged_archives_are_explained(tmp_path, make_npz, load):
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"no archive")

@@ -40,6 +40,12 @@ def test_shrinking_is_antialiased():
     assert abs(inner.astype(int) - 127).max() <= 8
 
 
+def test_padding_to_a_much_larger_size_enlarges():
+    white = np.full((1, 28, 28, 1), 255, np.uint8)
+    assert fit_images(white, (41, 41), "pad").mean() < 255
+    assert fit_images(white, (64, 64), "pad").min() == 255
+
+
 def test_padding_to_a_smaller_size_shrinks():
     assert fit_images(random_images(1, 28, 28, 1), (16, 32), "pad").shape == (
         1,
