@@ -13,7 +13,6 @@ from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.files import check_can_be_made
 from gdd_keras.files import next_version
-from gdd_keras.metadata import METADATA_NAME
 from gdd_keras.metadata import read_metadata
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import adopted_progress
@@ -181,9 +180,11 @@ def _check_classes(folder, dataset):
         InputError: Saying what is there.
     """
     version = folder / str(next_version(folder) - 1)
-    if not (version / METADATA_NAME).is_file():
+    try:
+        names = read_metadata(version)["class_names"]
+    except InputError:
+        # None, or nothing that could be compared with.
         return
-    names = read_metadata(version)["class_names"]
     if names == list(dataset.class_names):
         return
 
