@@ -345,8 +345,8 @@ def test_labeller_is_trained_once(config, toy_dataset, tmp_path, monkeypatch):
     np.testing.assert_allclose(
         load_generator(result.export).soft_labels(images),
         soft_labeller(network, 1.5)(images),
-        rtol=1e-4,
-        atol=1e-6,
+        # The export has half weights.
+        rtol=1e-3,
     )
 
 
