@@ -5,6 +5,7 @@ written from it does not see the difference.
 """
 
 import dataclasses
+import hashlib
 import typing
 
 import numpy as np
@@ -26,9 +27,9 @@ __all__ = [
     "stored_weights",
 ]
 
-# What XLA must compile, a model server refuses by default.
-_NEEDS_XLA = "_XlaMustCompile"
-_FREED = "_without_xla"
+# What XLA must compile, a model server refuses by default; of what freezing
+# has specialised, no SavedModel can be loaded.
+_MARKS = ("_XlaMustCompile", "_GrapplerSpecializedFunc")
 # Rounding to half changes a matrix by at most this factor of its norm, unless
 # values are so small that half has fewer digits for them.
 _HALF_ROUNDING = 2.0**-11
@@ -348,30 +349,35 @@ def _copy_functions(library, network):
                 copied.add(name)
                 network.library.function.add().CopyFrom(functions[name])
                 waiting.extend(functions[name].node_def)
-    _free_from_xla(network)
+    _free_functions(network)
 
 
-def _free_from_xla(network):
-    """Lets a graph and its functions run without XLA.
+def _free_functions(network):
+    """Removes marks from functions, which get names of their own.
 
     Args:
         network: `GraphDef`; is changed.
     """
     functions = network.library.function
     nodes = [*network.node, *(n for f in functions for n in f.node_def)]
-    parts = [*nodes, *functions]
-    if not any(_NEEDS_XLA in part.attr for part in parts):
-        return
-    for part in parts:
-        part.attr.pop(_NEEDS_XLA, None)
-    # The process knows functions of the old names, which are others.
-    names = {function.signature.name for function in functions}
+    for part in (*nodes, *functions):
+        for mark in _MARKS:
+            part.attr.pop(mark, None)
+    # The process may know others by the names that these had.
+    digest = hashlib.sha256()
+    for function in functions:
+        digest.update(function.SerializeToString(deterministic=True))
+    digest = digest.hexdigest()[:16]
+    names = {
+        function.signature.name: f"function_{digest}_{index}"
+        for index, function in enumerate(functions)
+    }
     for node in nodes:
         for value in node.attr.values():
             if value.func.name in names:
-                value.func.name += _FREED
+                value.func.name = names[value.func.name]
     for function in functions:
-        function.signature.name += _FREED
+        function.signature.name = names[function.signature.name]
 
 
 def _make_placeholder(node, dtype):

@@ -686,26 +686,31 @@ def test_soft_labels_need_no_xla_once_they_are_written_again(
         classifier=keras.Model(inputs, outputs),
     )
     metadata = read_metadata(version)
-    again = saved_model.write_version(
-        exported_network(version, metadata),
-        tmp_path / "2",
-        metadata,
-        "float32",
-        exported_classifier(version, metadata),
-    )
+    versions = [version]
+    for number in ("2", "3"):
+        versions.append(
+            saved_model.write_version(
+                exported_network(versions[-1], metadata),
+                tmp_path / number,
+                metadata,
+                "float32",
+                exported_classifier(versions[-1], metadata),
+            )
+        )
     needs = [
         b"_XlaMustCompile" in (folder / "saved_model.pb").read_bytes()
-        for folder in (version, again)
+        for folder in versions
     ]
-    assert needs == [True, False]
+    assert needs == [True, False, False]
     images = np.random.default_rng(0).integers(0, 256, (5, 6, 10, 3))
-    first, second = (
+    first, *others = (
         tf.saved_model.load(str(folder)).signatures["soft_labels"](
             images=tf.constant(images, tf.uint8)
         )["soft_labels"]
-        for folder in (version, again)
+        for folder in versions
     )
-    np.testing.assert_allclose(first, second, atol=1e-6)
+    for other in others:
+        np.testing.assert_allclose(first, other, atol=1e-6)
 
 
 def test_version_that_is_taken_while_it_is_written(
