@@ -137,8 +137,8 @@ def _run(arguments):
         return
     folder = pathlib.Path(arguments.saved_models) / dataset.name
     # Refuses a folder that holds something else before hours of training.
-    next_version(folder)
-    _check_classes(folder, dataset)
+    highest = next_version(folder) - 1
+    _check_classes(folder / str(highest), dataset)
     run = open_run(
         config,
         dataset.name,
@@ -166,20 +166,19 @@ def _run(arguments):
     _print_last_screen(result)
 
 
-def _check_classes(folder, dataset):
+def _check_classes(version, dataset):
     """Refuses to add a version of other classes than the highest one has.
 
     Of a folder's versions a server takes the highest, as `load_generator`
     does, whoever asks.
 
     Args:
-        folder: Parent of the versions.
+        version: The highest version directory, which may be absent.
         dataset: `Dataset`.
 
     Raises:
         InputError: Saying what is there.
     """
-    version = folder / str(next_version(folder) - 1)
     try:
         names = read_metadata(version)["class_names"]
     except InputError:

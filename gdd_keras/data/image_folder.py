@@ -23,9 +23,7 @@ from gdd_keras.machine import usable_cores
 
 __all__ = ["open_image_folder"]
 
-_SUFFIXES = (
-    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"),
-)
+_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 # Images that are not read, but must not be missed either.
 _OTHER_SUFFIXES = (
     *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".npy", ".pbm", ".pgm"),

@@ -378,6 +378,7 @@ def score_fields(
     # Elsewhere both are the same.
     schedule = config.eval_schedule if protocol == "stream" else "protocol"
     needs_real = method in BASELINES or selection in REAL_SELECTIONS
+    held_out = dataset.held_out or None
     return {
         "method": method,
         "selection": selection,
@@ -392,11 +393,7 @@ def score_fields(
         "schedule": schedule,
         "split": split,
         "preparation": _preparation(config, method, selection, set_seed),
-        "held_out": (
-            (dataset.held_out or None)
-            if needs_real or split == "validation"
-            else None
-        ),
+        "held_out": held_out if needs_real or split == "validation" else None,
     }
 
 
