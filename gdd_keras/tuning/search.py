@@ -24,6 +24,9 @@ __all__ = [
     "train_stage_1",
 ]
 
+# Among the names of workers that a chief has heard of.
+_THIS_PROCESS = "chief"
+
 
 def run_search(search, workers=1, verbose=1):
     """Trains stage 1 if needed, then runs all trials that are left.
@@ -53,10 +56,16 @@ def run_search(search, workers=1, verbose=1):
             except Exception as error:
                 failures.append(error)
 
-        # KerasTuner's server waits long after the last trial; the workers
-        # know when that was.
+        # KerasTuner's server ends once every worker that it has heard of was
+        # told to. One that starts later would wait an hour for it, so this
+        # process counts as a worker until all others have ended. They know
+        # when the last trial was; the server asks every twenty seconds only.
+        tuner.oracle.tuner_ids.add(_THIS_PROCESS)
         threading.Thread(target=chief, daemon=True).start()
-        pool.run_trials(workers, tuner.oracle, failures)
+        try:
+            pool.run_trials(workers, tuner.oracle, failures)
+        finally:
+            tuner.oracle.tuner_ids.discard(_THIS_PROCESS)
 
 
 def serve(search, verbose=1):

@@ -3,6 +3,7 @@ import json
 
 import keras_tuner
 import pytest
+from keras_tuner.src.distribute.oracle_chief import exit_chief
 
 from gdd_keras.config import TuningConfig
 from gdd_keras.config import make_config
@@ -11,6 +12,7 @@ from gdd_keras.tuning import trials
 from gdd_keras.tuning.directory import open_search
 from gdd_keras.tuning.outcome import read_trials
 from gdd_keras.tuning.search import make_tuner
+from gdd_keras.tuning.search import run_search
 from gdd_keras.tuning.search import run_trials
 
 SPACE = {
@@ -223,3 +225,36 @@ def test_files_are_written_aside(tmp_path, pretend, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         tuner.save()
     assert (search.path / "oracle.json").read_text() == before
+
+
+# KerasTuner calls threads by names that Python has given up.
+@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")
+def test_chief_waits_for_a_worker_that_is_late(tmp_path, pretend, monkeypatch):
+    """KerasTuner's would end, and the worker wait an hour for it."""
+    pretend()
+    search = opened(tmp_path, "grid")
+    run_trials(search, verbose=0)
+    may_exit = []
+    oracles = []
+
+    class OneAfterTheOther:
+        def __init__(self, *_):
+            pass
+
+        def train_stage_1(self):
+            pass
+
+        def run_trials(self, number, oracle, failures):
+            oracles.append(oracle)
+            for index in range(number):
+                trial = oracle.create_trial(f"worker-{index}")
+                assert trial.status == "STOPPED"
+                may_exit.append(exit_chief(oracle))
+
+    module = "gdd_keras.tuning.search"
+    monkeypatch.setattr(f"{module}.Workers", OneAfterTheOther)
+    # Its server would not go with those of other tests.
+    monkeypatch.setattr(f"{module}._search", lambda tuner: None)
+    run_search(search, workers=2)
+    assert may_exit == [False, False]
+    assert exit_chief(oracles[0])
