@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import sys
@@ -15,6 +16,19 @@ def test_native_code_is_silent_until_the_end(quiet, capfd):
         os.write(2, b"dropped")
     os.write(2, b"shown")
     assert capfd.readouterr() == ("", "shown")
+
+
+def test_garbage_is_collected_again():
+    with quiet_import():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with quiet_import():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_libraries_neither_warn_nor_log(caplog):

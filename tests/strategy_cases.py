@@ -169,11 +169,14 @@ def compare(config, dataset, folder, export):
 
 
 def train(config, dataset, path, strategies):
-    """Trains stage by stage, each epoch under a strategy of its own."""
+    """Trains stage by stage, each epoch under a strategy of its own.
+
+    With a single strategy, without a break within a stage.
+    """
     plan = training.Plan(epochs=2, steps_per_epoch=2, step_seconds=0.01)
-    for number, epochs in ((0, (1, 2)), (1, (1, 2))):
-        for epoch in epochs:
-            strategy = strategies[2 * number + epoch - 1]
+    for number in (0, 1):
+        for epoch in (1, 2) if len(strategies) > 1 else (2,):
+            strategy = strategies[(2 * number + epoch - 1) % len(strategies)]
             settings = make_config(base=config, strategy=strategy)
             run = RunDirectory(path, settings)
             stages = training.build_stages(settings, dataset)
@@ -263,7 +266,7 @@ def main(folder, module):
             **{**SETTINGS, **CASES["hinge"], "distill_encoder": True},
         )
         for name, strategies in {
-            "whole": ["none"] * 4,
+            "whole": ["none"],
             "moved": ["mirrored", "none", "none", "mirrored"],
         }.items():
             values = train(config, dataset, folder / name, strategies)

@@ -9,8 +9,10 @@ from keras_tuner.errors import FatalError
 from gdd_keras.config import InputError
 from gdd_keras.quiet import quiet_warnings
 from gdd_keras.tuning.oracles import make_oracle
+from gdd_keras.tuning.space import num_trials
 from gdd_keras.tuning.trials import DistillationHyperModel
 from gdd_keras.tuning.trials import SearchTuner
+from gdd_keras.tuning.trials import has_stage_1
 from gdd_keras.tuning.trials import train_stage_1
 from gdd_keras.tuning.workers import Workers
 from gdd_keras.tuning.workers import local_address
@@ -45,9 +47,13 @@ def run_search(search, workers=1, verbose=1):
     """
     address = local_address()
     pool = Workers(__name__, search, address, verbose)
-    pool.train_stage_1()
+    if not has_stage_1(search):
+        pool.train_stage_1()
     with _environment({**address, "KERASTUNER_TUNER_ID": "chief"}):
         tuner = make_tuner(search, verbose=0)
+        ended = len(tuner.oracle.end_order)
+        if ended == num_trials(search.tuning, search.space):
+            return
         failures = []
 
         def chief():

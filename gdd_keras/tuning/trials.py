@@ -39,12 +39,30 @@ from gdd_keras.tuning.space import HYPERBAND_EPOCHS
 from gdd_keras.tuning.space import num_trials
 from gdd_keras.tuning.workers import EXIT_FULL
 
-__all__ = ["DistillationHyperModel", "SearchTuner", "train_stage_1"]
+__all__ = [
+    "DistillationHyperModel",
+    "SearchTuner",
+    "has_stage_1",
+    "train_stage_1",
+]
 
 # Else a failed trial, which is told in one line, prints its traceback too.
 keras_tuner_config.DEBUG = False
 
 _GROWTH_MB = 500
+
+
+def has_stage_1(search):
+    """Says whether what all trials share is trained.
+
+    Args:
+        search: `Search`.
+
+    Returns:
+        A boolean.
+    """
+    run = RunDirectory(search.stage_1, search.config)
+    return run.state["stages"].get("cgan", {}).get("done", False)
 
 
 def train_stage_1(search, dataset=None, verbose=1):
@@ -59,9 +77,9 @@ def train_stage_1(search, dataset=None, verbose=1):
         InputError: If the data changed since.
         RunError: If a loss becomes NaN.
     """
-    run = RunDirectory(search.stage_1, search.config)
-    if run.state["stages"].get("cgan", {}).get("done"):
+    if has_stage_1(search):
         return
+    run = RunDirectory(search.stage_1, search.config)
     if dataset is None:
         dataset = load_dataset(search.config.data, search.config.run.seed)
     check_same_data(run, dataset)
