@@ -6,7 +6,7 @@ PIPELINE_VENV ?= .venv-pipeline
 PIPELINE_BIN := $(PIPELINE_VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: demo test faults pipeline lint format clean
+.PHONY: demo environments test faults pipeline lint format clean
 
 # Digits, which need no download: both stages, export, grid, score. On images of
 # 8 x 8 the plainer networks are as good, and take half the time; and hard draws
@@ -22,11 +22,14 @@ ifeq ($(shell uname -s),Linux)
 TESTED := $(PIPELINE_VENV)/.installed
 endif
 
+# What `make test` sets up by itself; with --jobs=2 both at once.
+environments: $(VENV)/.installed-dev $(TESTED)
+
 # Two processes, since most tests keep one core busy; a file stays in one of
 # them, since its tests share what they train. tests/conftest.py says in which
 # order. Small fits spend most of their time on several threads waiting for each
 # other, where the other process has the core.
-test: $(VENV)/.installed-dev $(TESTED)
+test: environments
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile \
 		--no-loadscope-reorder
 

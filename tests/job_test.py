@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import types
 
 import numpy as np
@@ -141,7 +142,16 @@ def test_finished_job_returns_at_once(finished, config, monkeypatch, capsys):
 def test_networks_are_scored_once(
     finished, config, toy_dataset, tmp_path, monkeypatch
 ):
+    # As it was before the first network.
+    shutil.copytree(finished[0].path.parent, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / "run"
+    export = tmp_path / "models" / "toy" / "1"
+    state = json.loads((folder / "state.json").read_text())
+    del state["scores"]
+    state |= {"done": False, "export": str(export)}
+    (folder / "state.json").write_text(json.dumps(state))
+    metadata = {**read_metadata(export), "scores": []}
+    (export / "metadata.json").write_text(json.dumps(metadata))
     dataset = dataclasses.replace(toy_dataset, test=None)
     score, trained = SourceScorer.score, []
 
@@ -189,6 +199,7 @@ def test_silence_and_no_scores(config, toy_dataset, tmp_path, capfd):
 
 def test_export_without_a_score(config, toy_dataset, tmp_path):
     assert config.evaluation.num_seeds > 0
+    config = make_config(base=config, distill_steps=0)
     result = distill_dataset(
         config,
         RunDirectory(tmp_path / "run", config),
@@ -323,7 +334,11 @@ def test_soft_labels_are_the_labellers(soft, toy_dataset):
 
 def test_labeller_is_trained_once(config, toy_dataset, tmp_path, monkeypatch):
     config = make_config(
-        base=config, soft_labels=True, labeller_steps=2, num_seeds=0
+        base=config,
+        soft_labels=True,
+        labeller_steps=2,
+        num_seeds=0,
+        distill_steps=0,
     )
     run = RunDirectory(tmp_path / "run", config)
 
