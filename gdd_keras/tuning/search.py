@@ -52,7 +52,7 @@ def run_search(search, workers=1, verbose=1):
     with _environment({**address, "KERASTUNER_TUNER_ID": "chief"}):
         tuner = make_tuner(search, verbose=0)
         ended = len(tuner.oracle.end_order)
-        if ended == num_trials(search.tuning, search.space):
+        if ended >= num_trials(search.tuning, search.space):
             return
         failures = []
 
