@@ -27,6 +27,7 @@ __all__ = [
     "has_stage_1_of",
     "numbered_folders",
     "open_run",
+    "stage_1_is_done",
 ]
 
 _CONFIG = "config.json"
@@ -275,8 +276,7 @@ def check_stage_1(path, config, target, extend=False):
     path = pathlib.Path(path)
     earlier = _known_config(path, "--stage-1-from")
     state = _read_state(path)
-    finished = state["stages"].get(_STAGE_1, {"done": False})["done"]
-    if not finished or not _checkpoints(path, _STAGE_1).is_dir():
+    if not _has_stage_1(state) or not _checkpoints(path, _STAGE_1).is_dir():
         raise InputError(
             f"`--stage-1-from` must be a run whose stage 1 is finished. "
             f"Received: {path}, where it is not. Continue that run first."
@@ -362,6 +362,15 @@ def open_run(
             )
             path = next(fitting, path)
     return RunDirectory(path, config, stage_1_from, extend_stage_1)
+
+
+def stage_1_is_done(path):
+    """Says whether the run of a folder, which may be absent, has its stage 1.
+
+    Args:
+        path: Folder of the run.
+    """
+    return _has_stage_1(_read_state(pathlib.Path(path)))
 
 
 def has_stage_1_of(path, origin, extend=False):
@@ -554,6 +563,10 @@ def _difference(earlier, config, sections):
             if value != getattr(ours, key):
                 parts.append(f"{key}={value} there, {getattr(ours, key)} here")
     return "; ".join(parts)
+
+
+def _has_stage_1(state):
+    return state["stages"].get(_STAGE_1, {"done": False})["done"]
 
 
 def _read_state(path):

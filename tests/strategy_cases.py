@@ -169,23 +169,22 @@ def compare(config, dataset, folder, export):
 
 
 def train(config, dataset, path, strategies):
-    """Trains stage by stage, each epoch under a strategy of its own.
-
-    With a single strategy, without a break within a stage.
-    """
+    """Trains both stages, each epoch under a strategy of its own."""
     plan = training.Plan(epochs=2, steps_per_epoch=2, step_seconds=0.01)
-    for number in (0, 1):
-        for epoch in (1, 2) if len(strategies) > 1 else (2,):
-            strategy = strategies[(2 * number + epoch - 1) % len(strategies)]
-            settings = make_config(base=config, strategy=strategy)
-            run = RunDirectory(path, settings)
-            stages = training.build_stages(settings, dataset)
-            for stage in stages[: number + 1]:
-                if stage is stages[1]:
-                    stage.trainer.continue_from(stages[0].trainer)
-                training.train_stage(
-                    stage, plan, run, settings, verbose=0, last_epoch=epoch
-                )
+    for index, strategy in enumerate(strategies):
+        number, epoch = index // 2, index % 2 + 1
+        if epoch == 1 and strategies[index + 1] == strategy:
+            # Both epochs at once.
+            continue
+        settings = make_config(base=config, strategy=strategy)
+        run = RunDirectory(path, settings)
+        stages = training.build_stages(settings, dataset)
+        for stage in stages[: number + 1]:
+            if stage is stages[1]:
+                stage.trainer.continue_from(stages[0].trainer)
+            training.train_stage(
+                stage, plan, run, settings, verbose=0, last_epoch=epoch
+            )
     return state_values(stages[1].trainer)[0]
 
 
@@ -266,7 +265,7 @@ def main(folder, module):
             **{**SETTINGS, **CASES["hinge"], "distill_encoder": True},
         )
         for name, strategies in {
-            "whole": ["none"],
+            "whole": ["none"] * 4,
             "moved": ["mirrored", "none", "none", "mirrored"],
         }.items():
             values = train(config, dataset, folder / name, strategies)

@@ -8,11 +8,11 @@ from keras_tuner.errors import FatalError
 
 from gdd_keras.config import InputError
 from gdd_keras.quiet import quiet_warnings
+from gdd_keras.run_directory import stage_1_is_done
 from gdd_keras.tuning.oracles import make_oracle
 from gdd_keras.tuning.space import num_trials
 from gdd_keras.tuning.trials import DistillationHyperModel
 from gdd_keras.tuning.trials import SearchTuner
-from gdd_keras.tuning.trials import has_stage_1
 from gdd_keras.tuning.trials import train_stage_1
 from gdd_keras.tuning.workers import Workers
 from gdd_keras.tuning.workers import local_address
@@ -47,7 +47,7 @@ def run_search(search, workers=1, verbose=1):
     """
     address = local_address()
     pool = Workers(__name__, search, address, verbose)
-    if not has_stage_1(search):
+    if not stage_1_is_done(search.stage_1):
         pool.train_stage_1()
     with _environment({**address, "KERASTUNER_TUNER_ID": "chief"}):
         tuner = make_tuner(search, verbose=0)
@@ -82,7 +82,8 @@ def serve(search, verbose=1):
         search: `Search`.
         verbose: 1 prints progress, 0 nothing.
     """
-    Workers(__name__, search, {}, verbose).train_stage_1()
+    if not stage_1_is_done(search.stage_1):
+        Workers(__name__, search, {}, verbose).train_stage_1()
     if verbose:
         print("waiting for workers", flush=True)
     _search(make_tuner(search, verbose=0))

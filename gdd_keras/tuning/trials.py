@@ -29,6 +29,7 @@ from gdd_keras.latents import fitted_generator
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
 from gdd_keras.run_directory import RunDirectory
+from gdd_keras.run_directory import stage_1_is_done
 from gdd_keras.training import build_stages
 from gdd_keras.training import check_same_data
 from gdd_keras.training import plan_training
@@ -39,30 +40,12 @@ from gdd_keras.tuning.space import HYPERBAND_EPOCHS
 from gdd_keras.tuning.space import num_trials
 from gdd_keras.tuning.workers import EXIT_FULL
 
-__all__ = [
-    "DistillationHyperModel",
-    "SearchTuner",
-    "has_stage_1",
-    "train_stage_1",
-]
+__all__ = ["DistillationHyperModel", "SearchTuner", "train_stage_1"]
 
 # Else a failed trial, which is told in one line, prints its traceback too.
 keras_tuner_config.DEBUG = False
 
 _GROWTH_MB = 500
-
-
-def has_stage_1(search):
-    """Says whether what all trials share is trained.
-
-    Args:
-        search: `Search`.
-
-    Returns:
-        A boolean.
-    """
-    run = RunDirectory(search.stage_1, search.config)
-    return run.state["stages"].get("cgan", {}).get("done", False)
 
 
 def train_stage_1(search, dataset=None, verbose=1):
@@ -77,7 +60,7 @@ def train_stage_1(search, dataset=None, verbose=1):
         InputError: If the data changed since.
         RunError: If a loss becomes NaN.
     """
-    if has_stage_1(search):
+    if stage_1_is_done(search.stage_1):
         return
     run = RunDirectory(search.stage_1, search.config)
     if dataset is None:
