@@ -638,11 +638,14 @@ class TestStage1From:
         assert (code, out) == (2, "")
         assert "Received: labelled with seed=0 there, 1 here." in err
         # Of other steps it is another one.
-        code, out, _ = command(
-            *plain, *soft, "--labeller-steps", 3, "--dry-run"
-        )
-        assert code == 0
+        soft += ["--labeller-steps", 3]
+        code, out, err = command(*plain, *soft, "--run-dir", "third")
+        assert code == 0, err
         assert "before all else" in out and "labeller: done" not in out
+        (other,) = (tmp_path / "third" / "labeller").iterdir()
+        assert other.read_bytes() != weights.read_bytes()
+        state = json.loads((tmp_path / "third/state.json").read_text())
+        assert state["seconds"] > state["labeller_seconds"]
 
     def test_other_settings_of_stage_1(self, command, first):
         code, out, err = command(*first, "--batch-size", 8, "--run-dir", "b")

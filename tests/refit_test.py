@@ -103,11 +103,10 @@ def test_printed_command_runs(run, capsys):
     command = capsys.readouterr().out.split("next\n  ")[1]
     words = command.split()
     assert words[:3] == ["python", "-m", "gdd_keras.evaluate"]
-    # Two of its networks are enough here.
-    assert evaluate([*words[3:], "--num-seeds", "2"]) == 0
+    assert evaluate(words[3:]) == 0
     out = capsys.readouterr().out
     assert "v2" in out
-    assert "mean and sample deviation of 2 networks" in out
+    assert "mean and sample deviation of 5 networks" in out
 
 
 def test_other_settings(run, tmp_path):

@@ -85,10 +85,10 @@ def test_stage_1_is_trained_once(search, dataset, monkeypatch):
 
 
 def test_trials_share_stage_1(search, dataset, monkeypatch, capfd):
-    search = search({"omega_l": (0.1,)}, trial_repeats=2)
+    search = search(trial_repeats=2)
     done = run(search, dataset, monkeypatch)
     assert capfd.readouterr() == ("", "")
-    assert [t.values["omega_l"] for t in done] == [0.1]
+    assert [t.values["omega_l"] for t in done] == [0.0, 0.1]
     for trial in done:
         assert trial.status == "COMPLETED"
         # Two repeats of two networks, on six held-out images.
