@@ -6,9 +6,6 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from gdd_keras.callbacks import NAN_ADVICE
 from gdd_keras.config import RunError
@@ -263,6 +260,10 @@ def fit_mixture(latents, num_components, seed, num_centres=None):
 
 def _first_memberships(latents, num_components, seed):
     """Returns float `(n, num_components)`, of Gaussians on their own axes."""
+    # Not above: who fits nothing need not wait a second for it.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture = GaussianMixture(
@@ -318,6 +319,10 @@ def _divided(
 
 def _clusters(points, count, seed):
     """Returns integer `(n,)` below `count`, which cluster each point is of."""
+    # As in `_first_memberships`.
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         # Of points that coincide there may be fewer.
         warnings.simplefilter("ignore", ConvergenceWarning)

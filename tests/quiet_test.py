@@ -1,6 +1,7 @@
 import gc
 import logging
 import os
+import subprocess
 import sys
 import warnings
 
@@ -29,6 +30,29 @@ def test_garbage_is_collected_again():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_keras_comes_alone():
+    """A second or two of each command; what was hidden can be imported."""
+    code = (
+        "import sys\n"
+        "from gdd_keras.quiet import quiet_import\n"
+        "with quiet_import():\n"
+        "    import gdd_keras.job, gdd_keras.evaluation.benchmark\n"
+        "print('keras' in sys.modules)\n"
+        "print('matplotlib' in sys.modules, 'sklearn' in sys.modules)\n"
+        "import matplotlib, sklearn, keras\n"
+        "print(matplotlib.__name__, sklearn.__name__, keras.Model.__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "True",
+        "False False",
+        "matplotlib sklearn Model",
+    ]
 
 
 def test_libraries_neither_warn_nor_log(caplog):

@@ -15,13 +15,11 @@ import tqdm
 from gdd_keras.callbacks import png_bytes
 from gdd_keras.config import BASELINES
 from gdd_keras.config import InputError
-from gdd_keras.evaluation.audit import audit_memorisation
 from gdd_keras.evaluation.baselines import baseline_source
 from gdd_keras.evaluation.baselines import generator_source
 from gdd_keras.evaluation.protocols import SourceScorer
 from gdd_keras.evaluation.protocols import pick_split
 from gdd_keras.evaluation.protocols import score_fields
-from gdd_keras.evaluation.quality import quality_scores
 from gdd_keras.evaluation.reference import REFERENCE_NETWORK
 from gdd_keras.evaluation.reference import load_reference
 from gdd_keras.evaluation.reference import reference_config
@@ -232,6 +230,9 @@ class Benchmark:
         Args:
             methods: Names of generators, or `random` for real images.
         """
+        # It brings scikit-learn, a second that most commands do not need.
+        from gdd_keras.evaluation.quality import quality_scores
+
         split = pick_split(self._dataset, self._split)
         count = min(_QUALITY_IMAGES, len(split), len(self._dataset.train))
         real = None
@@ -271,6 +272,9 @@ class Benchmark:
         Args:
             methods: Names of generators.
         """
+        # As in `compare`.
+        from gdd_keras.evaluation.audit import audit_memorisation
+
         train = _thinned(self._dataset.train.images)
         held_out = _thinned(self._dataset.validation.images)
         # Real images enter each space once, not once for each method.

@@ -3,7 +3,6 @@
 import pathlib
 
 import keras
-import matplotlib
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -154,6 +153,9 @@ def _tile(pixels, size):
 
 
 def _font():
+    # Not above: it takes half a second, and only its folder is wanted.
+    import matplotlib
+
     # It has the letters of more languages than Pillow's own.
     folder = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return ImageFont.truetype(folder / "DejaVuSans.ttf", _FONT_SIZE)
