@@ -1,6 +1,5 @@
 """Command: `python -m gdd_keras.tune` searches the weights of the losses."""
 
-import os
 import sys
 
 from gdd_keras import cli
@@ -10,6 +9,8 @@ from gdd_keras.config import checked_integer
 from gdd_keras.config import make_config
 from gdd_keras.quiet import quiet_import
 from gdd_keras.run_directory import RunDirectory
+from gdd_keras.tuning.chiefs import role
+from gdd_keras.tuning.chiefs import worker_name
 from gdd_keras.tuning.curves import describe_values
 from gdd_keras.tuning.curves import value_text
 from gdd_keras.tuning.directory import open_search
@@ -101,7 +102,7 @@ def _add_arguments(parser):
 
 
 def _run(arguments):
-    role = _role()
+    part = role()
     checked_integer("--workers", arguments.workers, 1, _MOST_WORKERS)
     tuning, settings, lists = given_search(arguments)
     base = cli.read_config(arguments.config, settings)
@@ -141,16 +142,15 @@ def _run(arguments):
     verbose = 0 if arguments.quiet else 1
     if verbose:
         _print_plan(search, trials)
-    if role == "worker":
-        name = os.environ["KERASTUNER_TUNER_ID"]
-        join(search, name, arguments.workers, verbose)
+    if part == "worker":
+        join(search, worker_name(), arguments.workers, verbose)
         return
     with search.locked():
         if arguments.stage_1_from is not None:
             run = RunDirectory(search.stage_1, config)
             run.adopt_stage_1(arguments.stage_1_from)
         try:
-            if role == "chief":
+            if part == "chief":
                 serve(search, verbose)
             else:
                 run_search(search, arguments.workers, verbose)
@@ -158,24 +158,6 @@ def _run(arguments):
             # What there is after an interruption is worth looking at too.
             best = write_outcome(search)
     _print_last_screen(search, best)
-
-
-def _role():
-    """Returns what KerasTuner's variables make of this process."""
-    names = [
-        f"KERASTUNER_{n}" for n in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID")
-    ]
-    missing = [name for name in names if name not in os.environ]
-    if len(missing) == len(names):
-        return "alone"
-    if missing:
-        raise InputError(
-            "A search over several machines needs all of "
-            f"{', '.join(names)}. Received: no {' and no '.join(missing)}. "
-            "Set them, or unset all."
-        )
-    # KerasTuner's own rule.
-    return "chief" if "chief" in os.environ[names[2]] else "worker"
 
 
 def _check_config(config):

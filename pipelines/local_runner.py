@@ -10,6 +10,7 @@ from gdd_keras.files import next_version
 from gdd_keras.files import take_lock
 from gdd_keras.quiet import quiet_logs
 from gdd_keras.quiet import quiet_warnings
+from gdd_keras.tuning.chiefs import role
 from pipelines.arguments import add_arguments
 from pipelines.arguments import check_in_use
 from pipelines.arguments import import_tfx
@@ -76,6 +77,13 @@ def _add_arguments(parser):
 
 
 def _run(arguments):
+    if role() != "alone":
+        raise InputError(
+            "A pipeline on this machine must search alone. Received: "
+            "KerasTuner's variables of a search over several machines. Unset "
+            "KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and "
+            "KERASTUNER_TUNER_ID."
+        )
     settings, name = open_data(read_settings(arguments))
     root = pathlib.Path(arguments.pipeline_root).absolute() / name
     serving = pathlib.Path(arguments.saved_models).absolute() / name

@@ -67,6 +67,7 @@ def test_half_an_address(given, folder, capsys, monkeypatch):
     assert tune.main([]) == 2
     error = capsys.readouterr().err
     assert "needs all of" in error and "no KERASTUNER_ORACLE_PORT" in error
+    assert list(folder.iterdir()) == []
 
 
 def test_help_names_every_searchable_setting(capsys):

@@ -1,10 +1,13 @@
 """KerasTuner's strategies, made to survive `kill -9`."""
 
+import functools
 import itertools
 import pathlib
+import threading
 
 import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
+from keras_tuner.src.engine import oracle as keras_tuner_oracle
 
 from gdd_keras.files import write_json
 from gdd_keras.tuning.space import HYPERBAND_EPOCHS
@@ -16,6 +19,29 @@ __all__ = ["OBJECTIVE", "make_oracle"]
 OBJECTIVE = keras_tuner.Objective("accuracy", "max")
 
 
+def _synchronized(method):
+    """Is KerasTuner's, but lets go of its lock when the method fails.
+
+    Every later request would wait for it, and the end of the search with
+    them.
+    """
+    inner = keras_tuner.synchronized(method)
+
+    @functools.wraps(method)
+    def call(self, *arguments, **keywords):
+        locks, threads = keras_tuner_oracle.LOCKS, keras_tuner_oracle.THREADS
+        try:
+            return inner(self, *arguments, **keywords)
+        except BaseException as error:
+            self.failures.append(error)
+            if threads[self] == threading.current_thread().name:
+                threads[self] = None
+                locks[self].release()
+            raise
+
+    return call
+
+
 class _Durable:
     """Keeps trials whole, none lost and none repeated.
 
@@ -23,7 +49,63 @@ class _Durable:
     a file, and a trial that was begun between two of its writes would never
     be taken up again. A proposal that was tried before is replaced: scoring
     is deterministic, a second trial would show nothing new.
+
+    Attributes:
+        failures: List of what requests failed with.
     """
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.failures = []
+
+    @_synchronized
+    def create_trial(self, tuner_id):
+        """Returns a trial; a worker waits while others still have theirs.
+
+        One of them may be lost, and its trial needs another worker.
+        """
+        trial = super().create_trial(tuner_id)
+        if trial.status == TrialStatus.STOPPED and self.ongoing_trials:
+            self.tuner_ids.add(tuner_id)
+            trial.status = TrialStatus.IDLE
+        return trial
+
+    @_synchronized
+    def update_trial(self, trial_id, metrics, step=0):
+        return super().update_trial(trial_id, metrics, step)
+
+    @_synchronized
+    def end_trial(self, trial):
+        """Ends a trial, which two workers may have had.
+
+        A chief that was started anew does not know that a worker is still at
+        it, nor does one that took it back from a worker that seemed gone.
+        """
+        name = trial.trial_id
+        if name not in self.end_order:
+            super().end_trial(trial)
+        self._retry_queue = [n for n in self._retry_queue if n != name]
+        for worker, ongoing in list(self.ongoing_trials.items()):
+            if ongoing.trial_id == name:
+                del self.ongoing_trials[worker]
+
+    @_synchronized
+    def take_back(self, tuner_id):
+        """Forgets a worker that is gone; another one gets its trial.
+
+        Args:
+            tuner_id: Its name.
+
+        Returns:
+            ID of the trial, or `None` if it had none.
+        """
+        self.tuner_ids.discard(tuner_id)
+        trial = self.ongoing_trials.pop(tuner_id, None)
+        if trial is None:
+            return None
+        self._retry_queue.append(trial.trial_id)
+        self.save()
+        return trial.trial_id
 
     def save(self):
         write_json(self._get_oracle_fname(), self.get_state())

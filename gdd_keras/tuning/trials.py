@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 
+import grpc
 import keras
 import keras_tuner
 import psutil
@@ -25,6 +26,7 @@ from gdd_keras.evaluation.protocols import evaluate_source
 from gdd_keras.evaluation.sources import GeneratorStream
 from gdd_keras.evaluation.sources import UnexportedGenerator
 from gdd_keras.files import storage_problem
+from gdd_keras.files import take_lock
 from gdd_keras.latents import fitted_generator
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
@@ -131,8 +133,11 @@ class DistillationHyperModel(keras_tuner.HyperModel):
             RunError: If a loss becomes NaN.
         """
         accuracies = []
-        for repeat in range(self.search.tuning.trial_repeats):
-            accuracies += self._fit_once(config, trial_id, repeat, epochs)
+        # A chief that was started anew may hand a trial to a second worker:
+        # that waits here, then finds it done.
+        with take_lock(self.search.trial(trial_id) / ".lock"):
+            for repeat in range(self.search.tuning.trial_repeats):
+                accuracies += self._fit_once(config, trial_id, repeat, epochs)
         return accuracies
 
     def _fit_once(self, config, trial_id, repeat, epochs):
@@ -268,6 +273,13 @@ class SearchTuner(base_tuner.BaseTuner):
         try:
             return self._run_trial(trial)
         except (OSError, tf.errors.OpError) as error:
+            raise FatalRuntimeError(str(error)) from error
+
+    def _run_and_update_trial(self, trial, *arguments, **keywords):
+        try:
+            super()._run_and_update_trial(trial, *arguments, **keywords)
+        except grpc.RpcError as error:
+            # KerasTuner would call the trial failed, whose chief is.
             raise FatalRuntimeError(str(error)) from error
 
     def _run_trial(self, trial):

@@ -72,31 +72,32 @@ class Workers:
         finally:
             self._end([process])
 
-    def run_trials(self, number, oracle=None, failures=(), name="worker"):
+    def run_trials(self, number, chief, name="worker"):
         """Runs workers until the search has no more trials.
 
         Args:
             number: Processes at a time.
-            oracle: The `keras_tuner.Oracle` that is served by this process,
-                or `None`.
-            failures: List to which the server adds what ended it.
+            chief: `OwnChief` or `ChiefElsewhere` of
+                `gdd_keras.tuning.chiefs`.
             name: Of the workers; `-0`, `-1` and so on are added.
 
         Raises:
             InputError: If a worker found a setting that cannot be used.
-            RunError: If the server ends, or workers keep crashing.
+            RunError: If the chief ends, or workers keep crashing.
         """
         threads = max(1, usable_cores() // number)
-        names = [f"{name}-{index}" for index in range(number)]
-        processes = {n: self._start_worker(n, threads) for n in names}
+        processes = {}
         crashes = collections.Counter()
         try:
+            for index in range(number):
+                worker = f"{name}-{index}"
+                processes[worker] = self._start_worker(worker, threads)
             while processes:
                 multiprocessing.connection.wait(
                     [p.sentinel for p in processes.values()], timeout=1.0
                 )
-                if failures:
-                    raise RunError(f"the chief ended: {failures[0]!r}")
+                if chief.is_gone():
+                    return
                 ended = [n for n in processes if not processes[n].is_alive()]
                 for name in ended:
                     process = processes.pop(name)
@@ -104,7 +105,7 @@ class Workers:
                     if process.exitcode == 0:
                         continue
                     if process.exitcode != EXIT_FULL:
-                        self._note_crash(name, process, oracle, crashes)
+                        self._note_crash(name, process, chief, crashes)
                     processes[name] = self._start_worker(name, threads)
         finally:
             self._end(processes.values())
@@ -136,6 +137,8 @@ class Workers:
                 self._verbose,
                 self._messages,
             ),
+            # Else a parent that fails before it ends them waits for them.
+            daemon=True,
         )
         process.start()
         return process
@@ -153,10 +156,10 @@ class Workers:
         if process.exitcode in kind and not self._messages.empty():
             raise kind[process.exitcode](self._messages.get())
 
-    def _note_crash(self, name, process, oracle, crashes):
+    def _note_crash(self, name, process, chief, crashes):
         """Fails a trial that keeps ending its process."""
-        trial = None if oracle is None else oracle.ongoing_trials.get(name)
-        key = name if trial is None else trial.trial_id
+        trial = chief.trial_of(name)
+        key = name if trial is None else trial
         crashes[key] += 1
         reason = f"its process ended with exit code {process.exitcode}"
         if self._verbose:
@@ -165,9 +168,7 @@ class Workers:
             return
         if trial is None:
             raise RunError(f"{name} does not run: {reason}.")
-        trial.status = "FAILED"
-        trial.message = f"{reason}, {_CRASHES} times"
-        oracle.end_trial(trial)
+        chief.fail(name, f"{reason}, {_CRASHES} times")
 
 
 def local_address():

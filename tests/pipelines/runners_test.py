@@ -353,6 +353,19 @@ def test_second_pipeline_is_refused(capsys, tmp_path, monkeypatch):
     )
 
 
+def test_variables_of_a_search_over_machines(capsys, tmp_path, monkeypatch):
+    """The pipeline's own search would serve it, and wait for workers."""
+    from pipelines.local_runner import main
+
+    for name in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID"):
+        monkeypatch.setenv(f"KERASTUNER_{name}", "1")
+    assert main(["--pipeline-root", str(tmp_path / "out")]) == 2
+    assert "must search alone. Received: KerasTuner's" in (
+        capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_models_of_another_kind_are_not_touched(capsys, tmp_path):
     from pipelines.local_runner import main
 

@@ -1,8 +1,10 @@
+import concurrent.futures
 import itertools
 import json
 
 import keras_tuner
 import pytest
+from keras_tuner.engine.trial import Trial
 from keras_tuner.src.distribute.oracle_chief import exit_chief
 
 from gdd_keras.config import TuningConfig
@@ -12,13 +14,16 @@ from gdd_keras.tuning import trials
 from gdd_keras.tuning.directory import open_search
 from gdd_keras.tuning.outcome import read_trials
 from gdd_keras.tuning.search import make_tuner
-from gdd_keras.tuning.search import run_search
 from gdd_keras.tuning.search import run_trials
 
 SPACE = {
     "omega_g": (0.0, 0.01, 0.1, 1.0),
     "omega_l": (0.0, 0.001, 0.01, 0.1, 1.0),
 }
+# KerasTuner calls threads by names that Python has given up.
+THREADS = pytest.mark.filterwarnings(
+    "ignore:.* is deprecated:DeprecationWarning"
+)
 
 
 def accuracy(point):
@@ -227,38 +232,85 @@ def test_files_are_written_aside(tmp_path, pretend, monkeypatch):
     assert (search.path / "oracle.json").read_text() == before
 
 
-# KerasTuner calls threads by names that Python has given up.
-@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")
-def test_chief_waits_for_a_worker_that_is_late(tmp_path, monkeypatch):
-    """KerasTuner's would end, and the worker wait an hour for it."""
-    oracles, may_exit = [], []
+def proposed(tmp_path, *workers):
+    """Returns the oracle of a search, and a trial for each worker."""
+    search = opened(tmp_path, "random", max_trials=len(workers))
+    oracle = make_tuner(search, verbose=0).oracle
+    return oracle, [oracle.create_trial(name) for name in workers]
 
-    class OneAfterTheOther:
-        def __init__(self, *_):
-            pass
 
-        def train_stage_1(self):
-            pass
+def end(oracle, trial, status="COMPLETED"):
+    oracle.update_trial(trial.trial_id, {"accuracy": 0.5})
+    trial.status = status
+    oracle.end_trial(trial)
 
-        def run_trials(self, number, oracle, failures):
-            oracles.append(oracle)
-            trial = oracle.create_trial("worker-0")
-            oracle.update_trial(trial.trial_id, {"accuracy": 0.5})
-            trial.status = "COMPLETED"
-            oracle.end_trial(trial)
-            for index in range(number):
-                trial = oracle.create_trial(f"worker-{index}")
-                assert trial.status == "STOPPED"
-                may_exit.append(exit_chief(oracle))
 
-    module = "gdd_keras.tuning.search"
-    monkeypatch.setattr(f"{module}.Workers", OneAfterTheOther)
-    # Its server would not go with those of other tests.
-    monkeypatch.setattr(f"{module}._search", lambda tuner: None)
-    search = opened(tmp_path, "random", max_trials=1)
-    run_search(search, workers=2)
-    assert may_exit == [False, False]
-    assert exit_chief(oracles[0])
-    # Nothing is left: no process is started.
-    run_search(search, workers=2)
-    assert len(oracles) == 1
+@THREADS
+@pytest.mark.parametrize(
+    "request_of", ["create_trial", "update_trial", "end_trial", "take_back"]
+)
+def test_a_failed_request_locks_no_other_out(request_of, tmp_path, monkeypatch):
+    """KerasTuner's lock would stay taken, and the search never end."""
+    oracle, (trial,) = proposed(tmp_path, "a-0")
+    trial.status = "FAILED"
+    oracle.max_trials = 3
+    arguments = {
+        "create_trial": ("b-0",),
+        "update_trial": (trial.trial_id, {"accuracy": 0.5}),
+        "end_trial": (trial,),
+        "take_back": ("a-0",),
+    }
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    def other_thread(function, *arguments):
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            return executor.submit(function, *arguments).result(30.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gdd_keras.tuning.oracles.write_json", fail)
+        with pytest.raises(OSError, match="No space"):
+            other_thread(getattr(oracle, request_of), *arguments[request_of])
+    assert [error.errno for error in oracle.failures] == [28]
+    # Both ask for the lock.
+    assert other_thread(exit_chief, oracle) in (False, True)
+    assert oracle.create_trial("c-0").trial_id in oracle.start_order
+
+
+@THREADS
+def test_trial_of_a_worker_that_is_gone(tmp_path):
+    oracle, (lost, kept) = proposed(tmp_path, "a-0", "b-0")
+    assert oracle.take_back("a-0") == lost.trial_id
+    assert oracle.take_back("never-came") is None
+    assert oracle.tuner_ids == {"b-0"}
+    # A chief that is started anew knows it, too.
+    for _ in range(2):
+        assert oracle._retry_queue == [lost.trial_id]
+        oracle.save()
+    end(oracle, kept)
+    again = oracle.create_trial("b-0")
+    assert again.trial_id == lost.trial_id
+    assert again.hyperparameters.values == lost.hyperparameters.values
+    end(oracle, again)
+    assert oracle.create_trial("b-0").status == "STOPPED"
+    assert exit_chief(oracle)
+
+
+@THREADS
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_trial_that_two_workers_had(first, tmp_path):
+    """The one that was taken for gone is back, before or after the other."""
+    oracle, (lost,) = proposed(tmp_path, "old")
+    oracle.take_back("old")
+    if first == "new":
+        oracle.create_trial("new")
+    # Each has a copy, as gRPC makes them.
+    one, other = (Trial.from_state(lost.get_state()) for _ in range(2))
+    end(oracle, one)
+    # No third one gets it.
+    assert oracle.create_trial("new").status == "STOPPED"
+    end(oracle, other, "FAILED")
+    assert oracle.end_order == [lost.trial_id]
+    assert oracle.trials[lost.trial_id].status == "COMPLETED"
+    assert exit_chief(oracle)

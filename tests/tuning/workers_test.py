@@ -1,4 +1,5 @@
 import collections
+import multiprocessing
 import os
 import signal
 import types
@@ -13,7 +14,7 @@ from gdd_keras.tuning.workers import local_address
 
 # What processes of these tests run instead of training.
 MODULE = """
-import logging, os, signal
+import logging, os, signal, time
 from gdd_keras.config import InputError, RunError
 
 
@@ -56,7 +57,22 @@ def run_trials(search, verbose):
         os.kill(os.getpid(), signal.SIGKILL)
     if "bad" in name:
         raise InputError("`omega_l` must be another")
+    if "waits" in name:
+        time.sleep(600)
 """
+
+
+class Chief:
+    """Hands out no trials, or those of some workers, and is always there."""
+
+    def __init__(self, trials=()):
+        self.trials = dict(trials)
+        self.failed = []
+        self.is_gone = lambda: False
+        self.trial_of = self.trials.get
+
+    def fail(self, name, reason):
+        self.failed.append((name, reason))
 
 
 @pytest.fixture
@@ -113,25 +129,25 @@ def test_cores_are_shared(workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6))
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     pool, log = workers("good")
-    pool.run_trials(2, name="w")
+    pool.run_trials(2, Chief(), name="w")
     assert log() == ["w-0 3 here", "w-1 3 here"]
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     pool, log = workers("set by the user")
-    pool.run_trials(2, name="w")
+    pool.run_trials(2, Chief(), name="w")
     assert log() == ["w-0 1 here", "w-1 1 here"]
 
 
 def test_full_worker_is_replaced(workers, capfd):
     assert EXIT_FULL == 75
     pool, log = workers("full")
-    pool.run_trials(1, name="w")
+    pool.run_trials(1, Chief(), name="w")
     assert len(log()) == 3
     assert capfd.readouterr() == ("", "")
 
 
 def test_crashed_worker_is_replaced(workers, capfd):
     pool, log = workers("crash")
-    pool.run_trials(1, name="w")
+    pool.run_trials(1, Chief(), name="w")
     assert len(log()) == 3
     told = capfd.readouterr().out.splitlines()
     assert (
@@ -143,35 +159,59 @@ def test_crashed_worker_is_replaced(workers, capfd):
 def test_worker_that_never_runs(workers):
     pool, log = workers("always", verbose=0)
     with pytest.raises(RunError, match="w-0 does not run: its process ended"):
-        pool.run_trials(1, name="w")
+        pool.run_trials(1, Chief(), name="w")
     assert len(log()) == 3
 
 
 def test_trial_that_kills_its_processes_fails(workers):
     """The third crash in one trial ends the trial, not the search."""
     pool, log = workers("crash", verbose=0)
-    trial = types.SimpleNamespace(trial_id="07", status="RUNNING", message=None)
-    ended = []
-    oracle = types.SimpleNamespace(
-        ongoing_trials={"w-0": trial}, end_trial=ended.append
-    )
+    chief = Chief({"w-0": "07"})
     crashes = collections.Counter()
     process = types.SimpleNamespace(exitcode=-signal.SIGKILL)
-    for expected in ([], [], [trial]):
-        pool._note_crash("w-0", process, oracle, crashes)
-        assert ended == expected
-    assert trial.status == "FAILED"
-    assert trial.message == "its process ended with exit code -9, 3 times"
+    reason = "its process ended with exit code -9, 3 times"
+    for expected in ([], [], [("w-0", reason)]):
+        pool._note_crash("w-0", process, chief, crashes)
+        assert chief.failed == expected
+    # Another trial has its own.
+    chief.trials["w-0"] = "08"
+    pool._note_crash("w-0", process, chief, crashes)
+    assert len(chief.failed) == 1
 
 
 def test_what_a_worker_finds_wrong(workers):
     with pytest.raises(InputError, match="^`omega_l` must be another$"):
-        workers("bad")[0].run_trials(2)
+        workers("bad")[0].run_trials(2, Chief())
 
 
 def test_chief_that_ended(workers):
-    with pytest.raises(RunError, match="the chief ended: OSError"):
-        workers("full")[0].run_trials(1, failures=[OSError("port taken")])
+    """Its workers wait in vain, and are ended."""
+    pool, log = workers("waits")
+    chief = Chief()
+    chief.is_gone = lambda: any(pool._search.path.iterdir())
+    pool.run_trials(2, chief, name="w")
+    assert log()
+    assert multiprocessing.active_children() == []
+
+
+def test_worker_that_cannot_start(workers, monkeypatch):
+    """Those that could are ended with it."""
+    pool, _ = workers("waits")
+    start = pool._start_worker
+    started = []
+
+    def first_only(name, threads):
+        if started:
+            raise OSError("no more processes")
+        started.append(start(name, threads))
+        return started[0]
+
+    monkeypatch.setattr(pool, "_start_worker", first_only)
+    with pytest.raises(OSError, match="no more"):
+        pool.run_trials(2, Chief())
+    assert started[0].exitcode == -signal.SIGKILL
+    # Nor would one hold up the end of this process.
+    assert started[0].daemon
 
 
 def test_address_is_local():
