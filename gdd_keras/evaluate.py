@@ -169,6 +169,7 @@ def _run(arguments, argv):
     if arguments.audit or arguments.split == "validation":
         _check_held_out(models, config)
     with quiet_import():
+        from gdd_keras.data import describe_overlaps
         from gdd_keras.data import load_dataset
         from gdd_keras.evaluation.benchmark import Benchmark
         from gdd_keras.evaluation.benchmark import check_quality
@@ -204,6 +205,8 @@ def _run(arguments, argv):
     if arguments.quality:
         check_quality(dataset, arguments.split)
     _check_memory(arguments, baselines, protocols, ipcs, settings, dataset)
+    for line in describe_overlaps(dataset):
+        print(line, flush=True)
     generators = {
         name: load_generator(path) for name, (path, _) in models.items()
     }

@@ -10,6 +10,7 @@ from gdd_keras.callbacks import png_bytes
 from gdd_keras.config import InputError
 from gdd_keras.config import config_to_json
 from gdd_keras.config import make_config
+from gdd_keras.data import describe_overlaps
 from gdd_keras.data import load_dataset
 from gdd_keras.difficulty import NUM_CHOSEN
 from gdd_keras.difficulty import choose_noise
@@ -478,7 +479,8 @@ def _describe(dataset, stages, plans, config, begun, extras, score=True):
     )
     lines = [
         f"data: {dataset.name}, {height} x {width} x {channels}, "
-        f"{dataset.num_classes} classes, {sizes} images"
+        f"{dataset.num_classes} classes, {sizes} images",
+        *describe_overlaps(dataset),
     ]
     generator = stages[0].trainer.generator
     lines.append(

@@ -415,6 +415,21 @@ def test_validation_is_not_recorded(model, pretend_scores, capsys):
     assert {r["split"] for r in content()["records"]} == {"validation"}
 
 
+def test_training_images_among_the_scored_ones_are_told(
+    model, pretend_scores, capsys, monkeypatch
+):
+    from gdd_keras.data import load_dataset
+
+    def loaded(*arguments):
+        dataset = load_dataset(*arguments)
+        return dataclasses.replace(dataset, test=dataset.train)
+
+    monkeypatch.setattr("gdd_keras.data.load_dataset", loaded)
+    pretend_scores()
+    assert run("--model", model) == 0
+    assert "images, too: 1,295 of 1,295; scores" in capsys.readouterr().out
+
+
 def test_eval_seed_is_the_first_networks(model, pretend_scores, capsys):
     pretend_scores()
     arguments = ["--model", model, "--num-seeds", "1", "--eval-seed", "7"]

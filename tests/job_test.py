@@ -228,6 +228,10 @@ def test_estimate(config, monkeypatch):
         "0.1 minutes"
     )
     assert lines[3].startswith("stage 2, matching: 4 steps of 6 images, ")
+    # What flatters the score later is told before hours of training.
+    copied = dataclasses.replace(dataset, test=dataset.validation)
+    lines = estimate_cost(config, copied, started=0.0)
+    assert lines[1].startswith("test images that are training images, too: 143")
 
 
 def test_stage_2_is_timed_when_it_begins(

@@ -11,12 +11,14 @@ from gdd_keras.data.pipeline import evaluation_batches
 from gdd_keras.data.pipeline import scale_images
 from gdd_keras.data.pipeline import training_batches
 from gdd_keras.data.resizing import fit_images
+from gdd_keras.data.splitting import describe_overlaps
 
 __all__ = [
     "BatchSampler",
     "Dataset",
     "ImageRows",
     "Split",
+    "describe_overlaps",
     "evaluation_batches",
     "fit_images",
     "load_dataset",

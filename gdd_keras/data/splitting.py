@@ -1,8 +1,13 @@
-"""Stratified parts of a training set."""
+"""Stratified parts of a training set, and what parts share."""
+
+import hashlib
 
 import numpy as np
 
-__all__ = ["hold_out"]
+__all__ = ["describe_overlaps", "hold_out"]
+
+# Images read at a time, where they lie on disk.
+_ROWS = 1000
 
 
 def hold_out(labels, fraction, seed):
@@ -29,3 +34,41 @@ def hold_out(labels, fraction, seed):
         count = min(wanted, len(members) - 1)
         is_held[generator.permutation(members)[:count]] = True
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def describe_overlaps(dataset):
+    """Says which images that are scored on are training images, too.
+
+    Compared are pixels at the training size, so that copies in another file
+    format or of other labels count; images that are merely alike do not.
+
+    Args:
+        dataset: `Dataset`.
+
+    Returns:
+        List of lines, empty for a data set without such images.
+    """
+    seen = set(_digests(dataset.train.images))
+    lines = []
+    for name, split in dataset.splits.items():
+        if name == "train":
+            continue
+        digests = _digests(split.images)
+        shared = sum(digest in seen for digest in digests)
+        if shared:
+            lines.append(
+                f"{name} images that are training images, too: {shared:,} of "
+                f"{len(split):,}; scores on them flatter"
+            )
+        # Held-out images choose, so that they count as seen by the test.
+        seen.update(digests)
+    return lines
+
+
+def _digests(images):
+    """Returns one digest for each image."""
+    return [
+        hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        for start in range(0, len(images), _ROWS)
+        for image in images[start : start + _ROWS]
+    ]
