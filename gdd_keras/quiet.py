@@ -1,8 +1,10 @@
 """Keeps what native code and libraries print by themselves off the terminal."""
 
 import contextlib
+import functools
 import gc
-import importlib
+import importlib.abc
+import importlib.util
 import logging
 import os
 import sys
@@ -27,39 +29,58 @@ def quiet_import():
     a million objects that all last; to walk through them again and again took
     0.6 to 1.2 of the six seconds until a command began.
 
-    Keras comes first, without what it would import besides.
+    Keras comes without what it would import besides.
     """
     sys.stderr.flush()
     saved = os.dup(2)
     collects = gc.isenabled()
+    finder = _KerasAlone()
     gc.disable()
     try:
         with open(os.devnull, "wb") as sink:
             os.dup2(sink.fileno(), 2)
-        _import_keras()
+        sys.meta_path.insert(0, finder)
         yield
     finally:
+        # It goes by itself once it has found Keras.
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
         if collects:
             gc.enable()
         os.dup2(saved, 2)
         os.close(saved)
 
 
-def _import_keras():
+class _KerasAlone(importlib.abc.MetaPathFinder):
     """Imports Keras as if these were not installed, which it then does without.
 
     It wants them for `keras.visualization` and `keras.wrappers`, which no
     command uses: 1 to 2 seconds. Commands that draw or compare import them
     later, as ever.
     """
-    hidden = [n for n in ("matplotlib", "sklearn") if n not in sys.modules]
-    # How Python marks a module that must not be imported.
-    sys.modules.update(dict.fromkeys(hidden))
-    try:
-        importlib.import_module("keras")
-    finally:
-        for name in hidden:
-            del sys.modules[name]
+
+    _UNUSED = ("matplotlib", "sklearn")
+
+    def find_spec(self, name, path, target=None):
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            spec.loader.exec_module = functools.partial(
+                self._load, spec.loader.exec_module
+            )
+        return spec
+
+    def _load(self, load, module):
+        hidden = [n for n in self._UNUSED if n not in sys.modules]
+        # How Python marks a module that must not be imported.
+        sys.modules.update(dict.fromkeys(hidden))
+        try:
+            load(module)
+        finally:
+            for name in hidden:
+                del sys.modules[name]
 
 
 @contextlib.contextmanager

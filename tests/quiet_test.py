@@ -19,6 +19,14 @@ def test_native_code_is_silent_until_the_end(quiet, capfd):
     assert capfd.readouterr() == ("", "shown")
 
 
+def test_imports_are_found_as_before():
+    before = [*sys.meta_path]
+    with pytest.raises(ValueError), quiet_import():
+        assert sys.meta_path != before
+        raise ValueError
+    assert sys.meta_path == before
+
+
 def test_garbage_is_collected_again():
     with quiet_import():
         assert not gc.isenabled()
