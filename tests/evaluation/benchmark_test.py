@@ -571,7 +571,9 @@ def test_quality(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
         calls.append((real, other, neighbours))
         return {"coverage": len(calls) / 10}
 
-    monkeypatch.setattr(benchmark, "quality_scores", quality_scores)
+    monkeypatch.setattr(
+        "gdd_keras.evaluation.quality.quality_scores", quality_scores
+    )
     monkeypatch.setattr(benchmark, "_QUALITY_IMAGES", 7)
     make(seed=2).compare(["gan", "random"])
     test = PixelReference.features(toy_dataset.test.images)
@@ -623,7 +625,7 @@ def test_audit(make, tmp_path, toy_dataset, monkeypatch, pixel_reference):
         calls.append((images, train, held_out, seed))
         return {"number": len(calls)}
 
-    monkeypatch.setattr(benchmark, "audit_memorisation", audit)
+    monkeypatch.setattr("gdd_keras.evaluation.audit.audit_memorisation", audit)
     monkeypatch.setattr(benchmark, "_AUDIT_IMAGES", 8)
     made = make(seed=2)
     made.audit(["gan"])
@@ -670,7 +672,8 @@ def test_audit_has_no_unseen_images_where_they_are_the_held_out_ones(
     make, tmp_path, monkeypatch, pixel_reference
 ):
     monkeypatch.setattr(
-        benchmark, "audit_memorisation", lambda *arguments: {"number": 1}
+        "gdd_keras.evaluation.audit.audit_memorisation",
+        lambda *arguments: {"number": 1},
     )
     make(split="validation").audit(["gan"])
     assert [e["method"] for e in stored(tmp_path)["audit"]] == ["gan", "random"]
