@@ -80,7 +80,7 @@ class _KerasAlone(importlib.abc.MetaPathFinder):
             load(module)
         finally:
             for name in hidden:
-                del sys.modules[name]
+                sys.modules.pop(name, None)
 
 
 @contextlib.contextmanager

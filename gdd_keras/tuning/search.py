@@ -92,7 +92,7 @@ def serve(search, verbose=1):
             time.sleep(_POLL_SECONDS)
             for name in absences.gone(_others(oracle)):
                 trial = oracle.take_back(name)
-                say(f"{name} is gone{_trial_of(trial)}", flush=True)
+                say(f"{name} is silent{_trial_of(trial)}", flush=True)
         # Each asks once more, to be told that it is over. One that is gone
         # does not.
         end = time.monotonic() + _FAREWELL_SECONDS

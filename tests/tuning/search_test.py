@@ -181,7 +181,7 @@ def test_chief_takes_the_trial_of_a_lost_worker_back(
     serve(search)
     assert told == ["0", "0"] and now.value == 460.0
     output = capsys.readouterr().out.splitlines()
-    assert output[1:] == ["lost-0 is gone; trial 1 goes to another worker"]
+    assert output[1:] == ["lost-0 is silent; trial 1 goes to another worker"]
 
 
 def test_chief_that_cannot_save(opened, oracles, seconds, monkeypatch):
