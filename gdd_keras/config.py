@@ -41,6 +41,7 @@ __all__ = [
     "checked_text",
     "config_from_json",
     "config_to_json",
+    "describe_differences",
     "field_parser",
     "make_config",
     "matching_defaults",
@@ -181,6 +182,22 @@ class _Section:
             value = getattr(self, field.name)
             checked = _checked(field, hints[field.name], value)
             object.__setattr__(self, field.name, checked)
+
+    def differences(self, other, but=()):
+        """Compares with other settings of the same kind.
+
+        Args:
+            other: Of this class.
+            but: Names of fields that do not count.
+
+        Returns:
+            Dict from the names of fields that differ to (own, other value).
+        """
+        found = {}
+        for name, value in vars(self).items():
+            if name not in but and value != getattr(other, name):
+                found[name] = value, getattr(other, name)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1060,6 +1077,18 @@ def _finite(text):
     if not math.isfinite(number):
         raise ValueError(f"{shown(text)}, which is no finite number")
     return number
+
+
+def describe_differences(differences):
+    """Names what differs between earlier settings and those of now.
+
+    Args:
+        differences: Dict as of `differences` of the earlier ones.
+    """
+    return "; ".join(
+        f"{name}={there} there, {here} here"
+        for name, (there, here) in differences.items()
+    )
 
 
 def shown(value):

@@ -12,6 +12,7 @@ from gdd_keras import files
 from gdd_keras.config import WEIGHT_TYPES
 from gdd_keras.config import InputError
 from gdd_keras.config import config_from_json
+from gdd_keras.config import describe_differences
 from gdd_keras.config import shown
 from gdd_keras.schema import Place
 from gdd_keras.schema import read_object
@@ -260,17 +261,11 @@ def different_settings(
     own = distillation_config(directory, metadata, True)
     if own is None:
         return None
-
-    def value(config, name):
-        section = config.run if name == "seed" else config.data
-        return getattr(section, name)
-
-    parts = [
-        f"{name}={value(own, name)} there, {value(config, name)} here"
-        for name in names
-        if value(own, name) != value(config, name)
-    ]
-    return f"{directory} with {'; '.join(parts)}" if parts else None
+    found = own.run.differences(config.run) | own.data.differences(config.data)
+    counted = {name: found[name] for name in names if name in found}
+    if not counted:
+        return None
+    return f"{directory} with {describe_differences(counted)}"
 
 
 def check_same_held_out(directory, metadata, config):

@@ -11,6 +11,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import RunConfig
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
+from gdd_keras.config import describe_differences
 from gdd_keras.files import new_directory
 from gdd_keras.files import take_lock
 from gdd_keras.files import write_json
@@ -554,15 +555,11 @@ def _difference(earlier, config, sections):
         sections: Dict from the sections to compare to the fields of each
             that do not count.
     """
-    parts = []
-    for section in sections:
-        ours, theirs = getattr(config, section), getattr(earlier, section)
-        for key, value in vars(theirs).items():
-            if key in sections[section]:
-                continue
-            if value != getattr(ours, key):
-                parts.append(f"{key}={value} there, {getattr(ours, key)} here")
-    return "; ".join(parts)
+    found = {}
+    for name, uncounted in sections.items():
+        there, here = getattr(earlier, name), getattr(config, name)
+        found |= there.differences(here, uncounted)
+    return describe_differences(found)
 
 
 def _has_stage_1(state):

@@ -11,6 +11,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import MatchingConfig
 from gdd_keras.config import config_from_json
 from gdd_keras.config import config_to_json
+from gdd_keras.config import describe_differences
 from gdd_keras.config import field_parser
 from gdd_keras.config import make_config
 from gdd_keras.config import section_fields
@@ -290,3 +291,18 @@ def test_other_latents_move_the_defaults_of_stage_2():
     assert make_config(base=chosen, latents="normal").matching.omega_l == 7.0
     given = make_config(base=encoded, latents="normal", omega_l=3.0)
     assert given.matching.omega_l == 3.0
+
+
+def test_differences_name_both_values():
+    there = make_config("tiny", seed=3, omega_g=0.25)
+    here = make_config("tiny", seed=4)
+    assert there.run.differences(here.run) == {"seed": (3, 4)}
+    assert there.run.differences(here.run, but=("seed",)) == {}
+    assert there.data.differences(here.data) == {}
+    both = there.run.differences(here.run)
+    both |= there.matching.differences(here.matching)
+    assert describe_differences(both) == (
+        "seed=3 there, 4 here; omega_g=0.25 there, "
+        f"{here.matching.omega_g} here"
+    )
+    assert describe_differences({}) == ""

@@ -243,15 +243,10 @@ def _fits(path, wanted):
 
 def _differences(earlier, wanted):
     """Returns the names of settings that differ."""
-    names = []
-    pairs = [(earlier.tuning, wanted.tuning)]
-    for section in vars(wanted.config):
-        pair = getattr(earlier.config, section), getattr(wanted.config, section)
-        pairs.append(pair)
-    for theirs, ours in pairs:
-        for name, value in vars(theirs).items():
-            if name not in _MAY_CHANGE and value != getattr(ours, name):
-                names.append(name)
+    names = [*earlier.tuning.differences(wanted.tuning, _MAY_CHANGE)]
+    for name, there in vars(earlier.config).items():
+        here = getattr(wanted.config, name)
+        names += there.differences(here, _MAY_CHANGE)
     # In order: the order decides which trials come first.
     if list(earlier.space.items()) != list(wanted.space.items()):
         names.append("the values to search")
