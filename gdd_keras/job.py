@@ -37,6 +37,7 @@ from gdd_keras.metadata import record_scores
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
 from gdd_keras.networks import with_chosen_noise
+from gdd_keras.quiet import printer
 from gdd_keras.strategy import describe_devices
 from gdd_keras.strategy import scalar
 from gdd_keras.training import Plan
@@ -128,7 +129,7 @@ def distill_dataset(
         result = distill_dataset(config, run)
         ```
     """
-    say = print if verbose else _silent
+    say = printer(verbose)
     if run.state["done"]:
         say(f"{run.path} is finished; `--fresh` starts over.")
         return _result(run)
@@ -154,8 +155,12 @@ def distill_dataset(
     left = _budget_left(config, started, extras.kept)
     plans = _plans(run, stages, config, dataset, left)
     begun = run.state["stages"]
-    for line in _describe(dataset, stages, plans, asked, begun, extras, score):
-        say(line)
+    if verbose:
+        # It looks at every image.
+        print(
+            *_describe(dataset, stages, plans, asked, begun, extras, score),
+            sep="\n",
+        )
     if not run.score_events.exists():
         write_hparams(run.score_events, hyperparameters(config), {})
     previous = None
@@ -231,7 +236,7 @@ def refit_run(
     next_version(pathlib.Path(saved_models) / dataset.name)
     labeller = None
     if config.trains_labeller:
-        labeller = _labeller(run, config, dataset, _silent, verbose=0)
+        labeller = _labeller(run, config, dataset, printer(0), verbose=0)
     # Of stage 2 only the weights are needed, and one device is enough.
     stage, *_ = build_stages(
         make_config(base=config, distill_steps=0, strategy="none"), dataset
@@ -307,10 +312,6 @@ def estimate_cost(config, dataset, started, begun=None):
         *_describe_labeller(extras, affordable, dataset, begun),
         *_describe(dataset, stages, plans, config, progress, extras),
     ]
-
-
-def _silent(*_):
-    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -581,7 +582,7 @@ def _drawing_generator(trainer, labeller, config, dataset, verbose):
     hard_share = config.generation.hard_share
     if not hard_share:
         return generator
-    say = print if verbose else _silent
+    say = printer(verbose)
     say(f"\n{describe_reweighting(hard_share)}")
     precision = training_precision(config)
     seed = config.run.seed

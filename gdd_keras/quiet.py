@@ -11,11 +11,25 @@ import sys
 import warnings
 
 __all__ = [
+    "printer",
     "quiet_import",
     "quiet_libraries",
     "quiet_logs",
     "quiet_warnings",
 ]
+
+
+def printer(verbose):
+    """Returns `print`, or for a verbosity of 0 what takes the same and is mute.
+
+    Args:
+        verbose: 1 or 0.
+    """
+    return print if verbose else _mute
+
+
+def _mute(*_, **__):
+    pass
 
 
 @contextlib.contextmanager

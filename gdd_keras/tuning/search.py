@@ -10,6 +10,7 @@ from keras_tuner.errors import FatalError
 
 from gdd_keras.config import InputError
 from gdd_keras.config import RunError
+from gdd_keras.quiet import printer
 from gdd_keras.quiet import quiet_warnings
 from gdd_keras.run_directory import stage_1_is_done
 from gdd_keras.tuning.chiefs import Absences
@@ -84,7 +85,7 @@ def serve(search, verbose=1):
         return
     check_address()
     _need_stage_1(search, verbose)
-    say = print if verbose else _silent
+    say = printer(verbose)
     with _serving(search) as oracle:
         say("waiting for workers", flush=True)
         chief, absences = OwnChief(oracle), Absences(search)
@@ -113,7 +114,7 @@ def join(search, name, workers=1, verbose=1):
         InputError: If the name is taken, or a setting cannot be used.
         RunError: If the chief does not answer, or the workers do not run.
     """
-    say = print if verbose else _silent
+    say = printer(verbose)
     with ChiefElsewhere(search, name) as chief:
         # A request to a chief that does not listen yet fails after an hour.
         if not stage_1_is_done(search.stage_1):
@@ -217,10 +218,6 @@ def _trial_of(trial):
     if trial is None:
         return ""
     return f"; trial {int(trial) + 1} goes to another worker"
-
-
-def _silent(*_, **__):
-    pass
 
 
 def _search(tuner):

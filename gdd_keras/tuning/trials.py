@@ -30,6 +30,7 @@ from gdd_keras.files import take_lock
 from gdd_keras.latents import fitted_generator
 from gdd_keras.monitoring import hyperparameters
 from gdd_keras.monitoring import write_hparams
+from gdd_keras.quiet import printer
 from gdd_keras.run_directory import RunDirectory
 from gdd_keras.run_directory import stage_1_is_done
 from gdd_keras.training import build_stages
@@ -226,7 +227,7 @@ class SearchTuner(base_tuner.BaseTuner):
         super().__init__(
             oracle, hypermodel, directory=path.parent, project_name=path.name
         )
-        self._say = print if verbose else _silent
+        self._say = printer(verbose)
         self._waits = False
         self._first_memory = None
         self.oracle.verbose = 0
@@ -358,7 +359,3 @@ def _stage_2_seed(config, repeat):
 
 def _memory_mb():
     return round(psutil.Process().memory_info().rss / 2**20)
-
-
-def _silent(*_, **__):
-    pass

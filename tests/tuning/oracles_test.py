@@ -284,10 +284,11 @@ def test_trial_of_a_worker_that_is_gone(tmp_path):
     assert oracle.take_back("a-0") == lost.trial_id
     assert oracle.take_back("never-came") is None
     assert oracle.tuner_ids == {"b-0"}
-    # A chief that is started anew knows it, too.
-    for _ in range(2):
-        assert oracle._retry_queue == [lost.trial_id]
-        oracle.save()
+    assert oracle._retry_queue == [lost.trial_id]
+    # A chief that is started anew knows it, too, but not who has the other.
+    search = opened(tmp_path, "random", max_trials=2)
+    anew = make_tuner(search, verbose=0).oracle
+    assert anew._retry_queue == [kept.trial_id, lost.trial_id]
     end(oracle, kept)
     again = oracle.create_trial("b-0")
     assert again.trial_id == lost.trial_id

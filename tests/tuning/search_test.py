@@ -12,6 +12,7 @@ from gdd_keras.config import InputError
 from gdd_keras.config import RunError
 from gdd_keras.config import TuningConfig
 from gdd_keras.config import make_config
+from gdd_keras.files import take_lock
 from gdd_keras.files import write_json
 from gdd_keras.tuning import search as module
 from gdd_keras.tuning import trials
@@ -269,19 +270,15 @@ def test_a_second_worker_of_a_trial_waits(opened, monkeypatch):
     """One still trains it while a chief that was started anew forgot."""
     search = opened()
     model = make_tuner(search, verbose=0).hypermodel
-    fitted, waited = [], []
-    monkeypatch.setattr(
-        model, "_fit_once", lambda *_: fitted.append(1) or [0.5]
-    )
-    take = trials.take_lock
+    file = search.trial("0") / ".lock"
+    busy = InputError("busy")
 
-    def observed(path):
+    def fit_once(*_):
         with pytest.raises(InputError, match="^busy$"):
-            with take(path):
-                take(path, InputError("busy"))
-        waited.append(path)
-        return take(path)
+            take_lock(file, busy)
+        return [0.5]
 
-    monkeypatch.setattr(trials, "take_lock", observed)
+    monkeypatch.setattr(model, "_fit_once", fit_once)
     assert model.fit(None, search.config, "0") == [0.5]
-    assert waited == [search.trial("0") / ".lock"] and fitted == [1]
+    # The second one's turn.
+    take_lock(file, busy).close()
